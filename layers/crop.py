@@ -20,6 +20,7 @@ class Crop(Layer):
     exact_num_top = 1
     in_place = False
     no_gradient = (1,)
+    cuts = "where given"
     backward_reads = ()
 
     @staticmethod

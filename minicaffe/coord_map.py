@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from minicaffe.core.alignment import resampled
 from minicaffe.core.registry import facts_of, layer_type_list
 from minicaffe.errors import NetError
 from minicaffe.net_spec import Function, Top, layer_function
@@ -92,9 +93,7 @@ def coord_map(fn: Function) -> CoordMap:
         return None, 1, 0
     if facts.resamples:
         axis, stride, kernel_size, pad = conv_params(fn)
-        if facts.resamples == "up":
-            return axis, stride, (kernel_size - 1) / 2 - pad
-        return axis, 1 / stride, (pad - (kernel_size - 1) / 2) / stride
+        return axis, *resampled(facts.resamples, kernel_size, stride, pad)
     if fn.type_name == "Crop":
         axis, offset = crop_params(fn)
         # The axis of Crop is the first cropped one, that of a convolution is the channel axis, one before it.

@@ -10,6 +10,10 @@
     poly        base_lr * (1 - it / max_iter) ^ power; constant from max_iter on
     sigmoid     base_lr / (1 + exp(-gamma * (it - stepsize)))
 
+and, of the ports of YOLO,
+
+    multifixed  the stagelr of the first stageiter that is not below it; after the last one the last stagelr
+
 With any policy, the rate of iterations below `rampup_interval` is that of a linear warm-up, as in NVIDIA's Caffe;
 Intel's has `warmup_start_lr` and `warmup_iter` for the same:
 
@@ -21,6 +25,7 @@ overflow and division by zero give inf, 0 or nan.
 
 from __future__ import annotations
 
+import bisect
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -129,6 +134,16 @@ def _max_iter(param: SolverParameter) -> None:
         raise SolverError(f'lr_policy "{param.lr_policy}" needs a max_iter above 0, got {param.max_iter}')
 
 
+def _stages(param: SolverParameter) -> None:
+    rates, ends = list(param.stagelr), list(param.stageiter)
+    if not rates or len(rates) != len(ends):
+        raise SolverError(
+            f'lr_policy "{param.lr_policy}" needs a stagelr for each stageiter, got {len(rates)} and {len(ends)}'
+        )
+    if ends != sorted(ends):
+        raise SolverError(f'lr_policy "{param.lr_policy}" needs a growing stageiter, got {", ".join(map(str, ends))}')
+
+
 # -- the policies ------------------------------------------------------------------------------------------------------
 
 
@@ -178,6 +193,13 @@ def sigmoid(param: SolverParameter, it: int, step: int) -> tuple[Rate, int]:
     """base_lr / (1 + exp(-gamma * (it - stepsize)))."""
     late = _single(it) - _single(param.stepsize)
     return _single(param.base_lr) / (_single(1) + np.exp(-_single(param.gamma) * late)), step
+
+
+@policy("multifixed", _stages, reads=("stageiter", "stagelr"))
+def multifixed(param: SolverParameter, it: int, step: int) -> tuple[Rate, int]:
+    """stagelr[stage]; the stage is the first whose stageiter is not below it, or the last one."""
+    stage = bisect.bisect_left(param.stageiter, it)
+    return param.stagelr[min(stage, len(param.stagelr) - 1)], step
 
 
 def _decayed(param: SolverParameter, times: int) -> Rate:

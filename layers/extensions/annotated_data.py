@@ -7,6 +7,7 @@ from types import MappingProxyType
 from minicaffe.core.registry import register
 from minicaffe.data.annotated import AnnotatedDecoder
 from minicaffe.data.annotated_transformer import AnnotatedTransformer
+from minicaffe.data.yolo_labels import ROWS
 from minicaffe.layers.data import Data
 from minicaffe.proto import TRAIN, caffe_pb2
 from minicaffe.proto.further import all_values
@@ -25,15 +26,20 @@ class AnnotatedData(Data):
     data_param: as for Data.
     annotated_data_param: batch_sampler, repeated, random parts of an image (none: the whole image); anno_type (BBOX if
     the first record has boxes; given: it must); label_map_file, which is not read.
+    annotated_data_param, of the ports of YOLO: with yolo_data_type 1 the labels are (N, 1, 300, 5), rows (label - 1, x,
+    y, width, height) of the boxes of each image, then rows of 0; train_diffcult true (false: without difficult boxes);
+    yolo_data_jitter 0.3, with yolo_data_type 1 or if it is given, without batch_sampler: of 5 images 1 stays whole, 1
+    loses up to half of this share of its width and of its height, 3 up to all of it.
     transform_param, in this order: distort_param, expand_param, batch_sampler, resize_param, noise_param, crop, mirror,
     mean and scale.  Boxes are carried along; those that emit_constraint rejects, or that have no area in the result,
     are dropped.  Images of different sizes need resize_param or a crop; FIT_SMALL_SIZE needs a batch of 1.  Of several
     resize_param one is drawn for each batch, with probabilities in the ratio of their prob, so that the size of the
     images changes from batch to batch (the ports of YOLO).
-    Source: Liu et al., SSD: Single Shot MultiBox Detector, 2016, sections 2.2 and 3.6.
+    Source: Liu et al., SSD: Single Shot MultiBox Detector, 2016, sections 2.2 and 3.6; Redmon and Farhadi, YOLO9000,
+    2017.
     """
 
-    fork = "SSD"
+    fork = "SSD; YOLO"
     more_params = ("transform_param", "annotated_data_param")
     unread_of_transform = MappingProxyType({})
     capturable = False  # the number of boxes changes from batch to batch
@@ -56,8 +62,8 @@ class AnnotatedData(Data):
         super().setup(bottom, top)
 
     def make_transformer(self):
-        samplers = self.layer_param.annotated_data_param.batch_sampler
-        return AnnotatedTransformer(self.layer_param.transform_param, samplers, self.phase == TRAIN, self.rng)
+        common, annotated = self.layer_param.transform_param, self.layer_param.annotated_data_param
+        return AnnotatedTransformer(common, annotated, self.phase == TRAIN, self.rng)
 
     def make_decoder(self, source, color):
         has_type = self.layer_param.annotated_data_param.HasField("anno_type")
@@ -65,4 +71,6 @@ class AnnotatedData(Data):
         return self._decoder
 
     def label_shapes(self, image):
+        if self._decoder.with_boxes and self.layer_param.annotated_data_param.yolo_data_type == 1:
+            return [(self.reader.batch_size, 1, ROWS, 5)]
         return [(1, 1, 1, 8) if self._decoder.with_boxes else (self.reader.batch_size, 1, 1, 1)]

@@ -47,10 +47,8 @@ class ChannelScale(Layer):
             raise self.error("the second top, the scale, needs global_scale")
         if self.param.global_scale and not self.layer_param.param:
             self.layer_param.param.add(lr_mult=0, decay_mult=0)
-        if self.param.global_scale and self.layer_param.param[0].lr_mult:
-            raise self.error(
-                f"the scale is not learned: its lr_mult must be 0, got {self.layer_param.param[0].lr_mult:g}"
-            )
+        if self.param.global_scale and (given := self.layer_param.param[0].lr_mult):
+            raise self.error(f"the scale is not learned: lr_mult must be 0, got {given:g}")
 
     def param_shapes(self, bottom_shapes):
         return [((1,), FillerParameter(type="constant", value=-1))] if self.param.global_scale else []

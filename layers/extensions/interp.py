@@ -8,6 +8,7 @@ import numpy as np
 
 from minicaffe.core.layer import Layer
 from minicaffe.core.registry import register
+from minicaffe.layers.shared.resampling import aligned_weights
 
 
 @register("Interp")
@@ -16,16 +17,17 @@ class Interp(Layer):
 
     The corners of bottom and top coincide: row i of the top is at row i (h - 1) / (H - 1) of the bottom.
 
-    bottom: (N, C, h, w); top: (N, C, H, W)
+    bottoms: (N, C, h, w); with use_blob_size a reference, of which only height and width are read; top: (N, C, H, W)
 
     interp_param: height and width; or zoom_factor z, H = h + (h - 1) (z - 1); or shrink_factor s,
         H = (h - 1) / s + 1, rounded down; or shrink, then zoom.  pad_beg and pad_end, 0 or negative, crop the
-        bottom first, at the near and the far sides.
+        bottom first, at the near and the far sides.  use_blob_size (false; true: H and W are those of bottom 1).
     Source: Chen et al., DeepLab, 2014.
     """
 
     fork = "DeepLab"
-    exact_num_bottom = 1
+    min_bottom, max_bottom = 1, 2
+    no_gradient = (1,)
     exact_num_top = 1
     in_place = False
     backward_reads = ()
@@ -37,18 +39,22 @@ class Interp(Layer):
             raise self.error(f"pad_beg and pad_end must not be positive, got {param.pad_beg} and {param.pad_end}")
         if param.zoom_factor < 1 or param.shrink_factor < 1:
             raise self.error("zoom_factor and shrink_factor must be at least 1")
+        if param.use_blob_size != (len(bottom) == 2):
+            raise self.error(f"use_blob_size must be given with two bottoms, and only then, got {len(bottom)}")
         factors = param.HasField("zoom_factor") or param.HasField("shrink_factor")
-        if not factors and not (param.height > 0 and param.width > 0):
+        if not param.use_blob_size and not factors and not (param.height > 0 and param.width > 0):
             raise self.error("height and width, zoom_factor or shrink_factor must be given")
 
     def top_shapes(self, bottom_shapes):
-        (shape,) = bottom_shapes
-        if len(shape) != 4:
-            raise self.error(f"bottom 0 must be (N, C, H, W), got {shape}")
+        shape = bottom_shapes[0]
+        for i, each in enumerate(bottom_shapes):
+            if len(each) != 4:
+                raise self.error(f"bottom {i} must be (N, C, H, W), got {each}")
         cropped = [n - self.begin - self.end for n in shape[2:]]
         if min(cropped) < 1:
             raise self.error(f"pad_beg and pad_end leave nothing of bottom 0 of shape {shape}")
-        return [(*shape[:2], *self._size(cropped))]
+        size = bottom_shapes[1][2:] if self.param.use_blob_size else self._size(cropped)
+        return [(*shape[:2], *size)]
 
     def _size(self, cropped: list[int]) -> list[int]:
         zoom, shrink = self.param.HasField("zoom_factor"), self.param.HasField("shrink_factor")
@@ -60,7 +66,7 @@ class Interp(Layer):
     def reshape(self, bottom, top):
         super().reshape(bottom, top)
         self.cropped = [n - self.begin - self.end for n in bottom[0].shape[2:]]
-        self.weights = [_weights(n, m).astype(self.dtype) for n, m in zip(self.cropped, top[0].shape[2:])]
+        self.weights = [aligned_weights(n, m).astype(self.dtype) for n, m in zip(self.cropped, top[0].shape[2:])]
 
     def forward_cpu(self, bottom, top):
         rows, columns = self.weights
@@ -94,10 +100,3 @@ def _row_by_row(x: np.ndarray, matrix: np.ndarray) -> np.ndarray:
     """x @ matrix for all rows of all pictures in one product, several times as fast as one for each picture."""
     *outer, rows, length = x.shape
     return (x.reshape(math.prod(outer) * rows, length) @ matrix).reshape(*outer, rows, matrix.shape[1])
-
-
-def _weights(size: int, new_size: int) -> np.ndarray:
-    """Return the weight (new_size, size) of each old place in each new one."""
-    step = (size - 1) / (new_size - 1) if new_size > 1 else 0
-    distance = np.abs(np.arange(new_size)[:, None] * step - np.arange(size))
-    return np.maximum(0, 1 - distance)

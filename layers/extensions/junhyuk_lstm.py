@@ -19,8 +19,8 @@ class Lstm(LSTM):
     top: h, (T, N, H) or (T N, H)
     blobs: W_x (4 H, I), W_h (4 H, H), b (4 H); the quarters are the gates i, f, o, g
 
-    lstm_param: num_output H; weight_filler, bias_filler (constant 0); batch_size N (1); clipping_threshold (0): limit of
-    the absolute values of the gradient of z_t, at each step; 0: none.
+    lstm_param: num_output H; weight_filler, bias_filler (constant 0); batch_size N (1); clipping_threshold (0): limit
+    of the absolute values of the gradient of z_t, at each step; 0: none.
     Source: Junhyuk Oh's fork, caffe_ocr, CTPN; Hochreiter and Schmidhuber, 1997.
     """
 

@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
-import numpy as np
-
 from minicaffe.core.layer import Layer
 from minicaffe.core.registry import register
-from minicaffe.cuda.memory import DeviceBuffer, fill_bytes
-from minicaffe.layers.shared.views import parts
+from minicaffe.layers.shared.masked_places import MaskedPlaces
 
 
 @register("Upsample")
@@ -39,7 +34,7 @@ class Upsample(Layer):
         if param.HasField("scale_h") != param.HasField("scale_w"):
             raise self.error("scale_h and scale_w must be given together")
         self.scale = (param.scale_h, param.scale_w) if param.HasField("scale_h") else (param.scale,) * 2
-        self.winners: DeviceBuffer | None = None  # on the device: the index of each top element's value
+        self.places = MaskedPlaces(self)
         self.repeats = len(bottom) == 1
         if self.repeats:
             self._read_repeats(param)
@@ -71,62 +66,30 @@ class Upsample(Layer):
     def forward_cpu(self, bottom, top):
         if self.repeats:
             self._blocks(top[0].data)[...] = bottom[0].read_data()[:, :, :, None, :, None]
-            return
-        x, y = self._pictures(bottom[0].read_data()), self._pictures(top[0].data)
-        for part, places in self._places(bottom[1], top[0]):
-            y[part] = 0
-            y[part].reshape(-1)[places] = x[part]
+        else:
+            self.places.apply(bottom[0], bottom[1], top[0])
 
     def backward_cpu(self, top, propagate_down, bottom):
         if propagate_down[0] and self.repeats:
             self._blocks(top[0].read_diff()).sum(axis=(3, 5), out=bottom[0].diff)
         elif propagate_down[0]:
-            dx, dy = self._pictures(bottom[0].diff), self._pictures(top[0].read_diff())
-            for part, places in self._places(bottom[1], top[0]):
-                dx[part] = dy[part].reshape(-1)[places]
+            self.places.adjoint(top[0], bottom[1], bottom[0])
 
     def forward_gpu(self, bottom, top):
-        n = top[0].count
         if self.repeats:
             x, y = bottom[0].gpu_data(), top[0].mutable_gpu_data()
-            self.kernel("repeat")(n, self.scale[0], top[0].shape[3], x, y)
-            return
-        mask = bottom[1].gpu_data()
-        if self.winners is None or self.winners.nbytes < 4 * n:
-            self.winners = DeviceBuffer(4 * n)
-        fill_bytes(self.winners.ptr, 0xFF, 4 * n)  # -1
-        geometry = (bottom[0].count_range(2), top[0].count_range(2))
-        self.kernel("claim")(bottom[0].count, *geometry, mask, self.winners)
-        self.kernel("forward")(n, bottom[0].gpu_data(), self.winners, top[0].mutable_gpu_data())
+            self.kernel("repeat")(top[0].count, self.scale[0], top[0].shape[3], x, y)
+        else:
+            self.places.apply_gpu(bottom[0], bottom[1], top[0])
 
     def backward_gpu(self, top, propagate_down, bottom):
         if propagate_down[0] and self.repeats:
             dy, dx = top[0].gpu_diff(), bottom[0].mutable_gpu_diff()
             self.kernel("add_up")(bottom[0].count, self.scale[0], top[0].shape[3], dy, dx)
         elif propagate_down[0]:
-            geometry = (bottom[0].count_range(2), top[0].count_range(2))
-            dy, dx = top[0].gpu_diff(), bottom[0].mutable_gpu_diff()
-            self.kernel("backward")(bottom[0].count, *geometry, dy, bottom[1].gpu_data(), dx)
+            self.places.adjoint_gpu(top[0], bottom[1], bottom[0])
 
     def _blocks(self, values):
         """Return an array of the top's shape with the places of each repeated value on axes 3 and 5."""
         (n, channels, height, width), (scale, _) = values.shape, self.scale
         return values.reshape(n, channels, height // scale, scale, width // scale, scale)
-
-    def _places(self, mask, top) -> Iterator[tuple[slice, np.ndarray]]:
-        """For slices of the pictures: the index of each of their values in that slice of the top."""
-        mask = self._pictures(mask.read_data())
-        height, width = top.shape[2:]
-        for part in parts(mask):
-            places = mask[part].astype(np.intp)
-            if places.size and (places.min() < 0 or places.max() >= height * width):
-                raise self.error(
-                    f"the mask points to place {places.max()} of pictures of {height} x {width} places: the pooling "
-                    f"before it saw pictures of another size (see upsample_h and upsample_w)"
-                )
-            places += np.arange(len(places))[:, None] * (height * width)
-            yield part, places
-
-    @staticmethod
-    def _pictures(values):
-        return values.reshape(values.shape[0] * values.shape[1], values.shape[2] * values.shape[3])

@@ -3,7 +3,7 @@
 Convolution, Deconvolution, Im2col and Pooling read `kernel_size`, `stride`, `pad` and `dilation`, and the other forms
 of them in files, only through `conv_window` and `pool_window`:
 
-    kernel_size: 3                                 for all axes, or once for each (of a Pooling: kernel_shape)
+    kernel_size: 3                                 for all axes, or once for each
     kernel_h: 3 kernel_w: 5                        two axes
     kernel_shape { dim: 3 dim: 3 dim: 3 }          video-caffe: once for each axis
     kernel_depth: 3 kernel_size: 5                 C3D: time, then rows and columns
@@ -17,6 +17,7 @@ from itertools import product
 from typing import NamedTuple
 
 from minicaffe.errors import LayerError
+from minicaffe.proto.further import all_values
 
 
 class Window(NamedTuple):
@@ -167,7 +168,9 @@ def _per_axis(
 def _values(param, name: str) -> list[int]:
     """Return the values of a field, repeated or not; [] if it is not given."""
     value = getattr(param, name)
-    return list(value) if isinstance(value, Sequence) else [value] if param.HasField(name) else []
+    if isinstance(value, Sequence):
+        return list(value)
+    return all_values(param, name)
 
 
 def _parts(param, name: str, stem: str, num_axes: int, default: int | None) -> dict[str, int]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from minicaffe.proto.further import all_values
+
 
 def convolution_words(layer_param) -> str:
     """Of a layer with a ConvolutionParameter: "64 3×3 /2 pad 1 dilation 2 group 4", defaults left out."""
@@ -50,7 +52,7 @@ def _values(p, name: str, stem: str, first: Sequence[str], default: int) -> list
     if _given(p, f"{stem}_shape"):
         return list(getattr(p, f"{stem}_shape").dim)
     value = getattr(p, name, ())
-    values = list(value) if isinstance(value, Sequence) else [value] if p.HasField(name) else []
+    values = list(value) if isinstance(value, Sequence) else all_values(p, name)
     if _given(p, "kernel_depth") or _given(p, "kernel_l"):
         along = next((getattr(p, each) for each in first if _given(p, each)), default)
         return [along, *(2 * (values or [default]))[:2]]

@@ -49,7 +49,8 @@ def _data_flags(flags: FlagParser) -> None:
     flags.section("shapes")
     for name, text in _SHAPES_FLAGS.items():
         flags.flag(name, type=int, metavar="N", default=None, help=text)
-    flags.switch("voc", "also write the pictures and boxes as a folder of PASCAL VOC's layout, FOLDER/VOC")
+    flags.switch("voc", "also write the pictures, boxes and label maps as a folder of PASCAL VOC's layout, FOLDER/VOC, and "
+                        "lists for DenseImageData, FOLDER/train_maps.txt and test_maps.txt")  # fmt: skip
 
 
 @command(

@@ -56,6 +56,7 @@ class Facts:
     #: its colour in pictures: weights, pooling, activation, normalization, loss, arrangement or data; "": any other
     family = ""
     keeps_coordinates = False  #: whether spatial position x of a top is position x of the bottoms
+    cuts = ""  #: "where given" or "where aligned": top 0 is the part of bottom 0 at the offset of crop_param
     resamples = ""  #: how windows map positions to the top: "down", divided by their stride; "up", multiplied by it
     #: of how many classes the top has a row (sample, class, confidence, xmin, ymin, xmax, ymax) for each object; set by
     #: `setup`; 0: the top has no such rows

@@ -135,3 +135,17 @@ def bilinear(shape, param, generator):
     centre = (size - 1) / (2 * factor)
     line = 1 - np.abs(np.arange(size) / factor - centre)
     return np.broadcast_to(np.outer(line, line), shape)
+
+
+@filler("diagonal")
+def diagonal(shape, param, generator):
+    """Weights of a Convolution, (N, C, ...), that scale channels: the n-th output has the n-th input's mean over the
+    kernel, times the n-th `diag_val`, or 1; LayerError for a blob without channels."""
+    if len(shape) < 2:
+        raise LayerError(f'the filler "diagonal" needs a weight (N, C, ...), got {shape}')
+    places = math.prod(shape[2:])
+    values, count = np.zeros((*shape[:2], places)), min(shape[:2])
+    factors = np.ones(count)
+    factors[: len(param.diag_val)] = param.diag_val[:count]
+    values[np.arange(count), np.arange(count)] = factors[:, None] / places
+    return values.reshape(shape)

@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
+from minicaffe.core.alignment import align_crops
 from minicaffe.errors import NetError, listed, nearest
 from minicaffe.proto import caffe_pb2, format_text
 
@@ -53,7 +54,8 @@ def state_meets_rule(state, rule, layer_name: str = "") -> bool:
 def filter_net(param):
     """Return a copy with the layers that `param.state` selects: any `include` rule met, or no `exclude` rule met.
 
-    Raises NetError for a layer with both kinds of rules.
+    Layers that align their bottoms get their offsets.  Raises NetError for a layer with both kinds of rules, and as
+    `align_crops` does.
     """
     filtered = type(param)()
     filtered.CopyFrom(param)
@@ -63,6 +65,7 @@ def filter_net(param):
             raise NetError(f"layer '{layer.name}' has both include and exclude rules: give one kind or the other")
         if _selects(layer, functools.partial(state_meets_rule, param.state, layer_name=layer.name)):
             filtered.layer.add().CopyFrom(layer)
+    align_crops(filtered)
     return filtered
 
 

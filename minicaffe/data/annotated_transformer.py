@@ -6,7 +6,6 @@ In the fork's order: distort, expand, sample a part; then as for other images: r
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -15,11 +14,13 @@ from minicaffe.data.box_rows import COLUMNS, corners_of, label_rows, mirrored, p
 from minicaffe.data.choice import Choice
 from minicaffe.data.distort import Distorter, Distortion
 from minicaffe.data.part import Expander, Part
-from minicaffe.data.sampling import Samplers
+from minicaffe.data.sampling import part_sampler
 from minicaffe.data.transformer import NUMBERED, BatchTransformer, Draws, Images, Labels, Name, stacked
 from minicaffe.data.workers import Each, in_turn
+from minicaffe.data.yolo_labels import YoloLabels
 from minicaffe.errors import DataError
 from minicaffe.philox import Stream
+from minicaffe.proto.caffe_pb2 import AnnotatedDataParameter
 
 Rows = list[np.ndarray]  # of each image, see box_rows.py
 
@@ -34,13 +35,14 @@ class _Plan(NamedTuple):
 class AnnotatedTransformer(BatchTransformer):
     """The transformation of an AnnotatedData layer.
 
-    param: its transform_param.  samplers: its batch_sampler.  train, rng, and errors: as for `BatchTransformer`.
+    param: its transform_param.  annotated: its annotated_data_param.  train, rng, and errors: as for
+        `BatchTransformer`.
     """
 
     not_applied = ()
     on_host_only = True  # type: ignore[assignment]  # of any parameters
 
-    def __init__(self, param, samplers: Sequence, train: bool, rng: Stream) -> None:
+    def __init__(self, param, annotated: AnnotatedDataParameter, train: bool, rng: Stream) -> None:
         super().__init__(param, train, rng)
         moves = any(resizer.moves_objects for resizer in self._resizers.policies) if self._resizers else False
         if moves or any((self.random_size, self._pad, *self._turns)):
@@ -50,7 +52,8 @@ class AnnotatedTransformer(BatchTransformer):
             )
         self._distorter = Distorter(param.distort_param) if param.HasField("distort_param") else None
         self._expander = Expander(param.expand_param) if param.HasField("expand_param") else None
-        self._samplers = Samplers(samplers) if samplers else None
+        self._samplers = part_sampler(annotated, self.resizer)
+        self._yolo = YoloLabels(annotated) if annotated.yolo_data_type == 1 else None
         steps = {"distort": self._distorter, "expand": self._expander, "sample a part": self._samplers}
         self.augmentations = tuple(name for name, step in steps.items() if step is not None)
         self._emit = param.emit_constraint if param.HasField("emit_constraint") else None
@@ -69,7 +72,8 @@ class AnnotatedTransformer(BatchTransformer):
     ) -> tuple[np.ndarray, np.ndarray]:
         """Return the transformed batch, (N, C, H', W') in `dtype`, and its labels.
 
-        labels: the boxes of each image, or numbers (N,).  The result is (1, 1, M, 8) of M boxes, or (N, 1, 1, 1).
+        labels: the boxes of each image, or numbers (N,).  The result is (1, 1, M, 8) of M boxes, (N, 1, 300, 5) with
+            yolo_data_type 1, or (N, 1, 1, 1).
         DataError as for `transform`.
         """
         one = self._of_batch()
@@ -82,7 +86,8 @@ class AnnotatedTransformer(BatchTransformer):
         draws = self.transform(images, out, each, name)
         if isinstance(labels, np.ndarray):
             return out, labels.reshape(-1, 1, 1, 1)
-        return out, label_rows([self._carried(i, own, images[i].shape, draws) for i, own in enumerate(rows)])
+        carried = [self._carried(i, own, images[i].shape, draws) for i, own in enumerate(rows)]
+        return out, self._yolo(carried) if self._yolo else label_rows(carried)
 
     def _augmented(self, images: Images, rows: Rows, each: Each, name: Name) -> tuple[Images, Rows]:
         """Return images and rows after distortion, expansion and sampling; everything random is drawn first."""

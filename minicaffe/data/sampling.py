@@ -1,4 +1,4 @@
-"""batch_sampler of an annotated_data_param, from the SSD fork: random parts of an image that contain some of its boxes.
+"""Random parts of an image with boxes: batch_sampler (SSD) and yolo_data_jitter (YOLO) of annotated_data_param.
 
 Liu et al., SSD, 2016, section 2.2, "Data augmentation".
 """
@@ -10,8 +10,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from minicaffe.data.box_rows import areas, common
+from minicaffe.data.resize_param import Resizer
 from minicaffe.errors import DataError
-from minicaffe.proto.caffe_pb2 import BatchSampler
+from minicaffe.proto.caffe_pb2 import AnnotatedDataParameter, BatchSampler, ResizeParameter
 
 _MOST_TRIALS = 100_000  # of all samplers: they are drawn together
 _MEASURES = ("jaccard_overlap", "sample_coverage", "object_coverage")
@@ -77,6 +78,44 @@ class Samplers:
         share = shared / np.where(shared > 0, whole, 1)
         met = (share >= self._limits[:, :1]) & (share <= self._limits[:, 1:])
         return met.any(1) | (self._measure < 0)
+
+
+class Jitter:
+    """Parts of an image whose width and height are uniform between 1 - jitter and 1, at a uniform position.
+
+    Of 5 images 1 stays whole, and 1 has a part with half of the jitter.
+    jitter: between 0 and 1.  same: whether width and height are the same share of those of the image.
+    """
+
+    def __init__(self, jitter: float, same: bool) -> None:
+        if not 0 <= jitter < 1:
+            raise DataError(f"yolo_data_jitter must be at least 0 and below 1, got {jitter:g}")
+        self._jitter, self._same = jitter, same
+
+    def draw(self, generator: np.random.Generator, boxes: np.ndarray) -> np.ndarray | None:
+        """Draw a part, as `Samplers.draw`; it does not depend on the boxes, and always takes 5 numbers."""
+        kind, *lost, left, top = generator.random(5).tolist()
+        if kind < 0.2:
+            return None
+        size = 1 - np.array(lost) * self._jitter * (0.5 if kind < 0.4 else 1)
+        if self._same:
+            size[1] = size[0]
+        corner = np.array([left, top]) * (1 - size)
+        return np.concatenate([corner, corner + size])
+
+
+def part_sampler(param: AnnotatedDataParameter, resizer: Resizer | None) -> Samplers | Jitter | None:
+    """Return what draws parts of images, for an annotated_data_param; None: images stay whole.
+
+    resizer: what happens to the parts; padding keeps their aspect ratio, and so does the jitter.
+    """
+    if param.batch_sampler:
+        return Samplers(param.batch_sampler)
+    given = param.yolo_data_type == 1 or param.HasField("yolo_data_jitter")
+    if not given or not param.yolo_data_jitter:
+        return None
+    padded = resizer is not None and resizer.param.resize_mode == ResizeParameter.FIT_LARGE_SIZE_AND_PAD
+    return Jitter(param.yolo_data_jitter, padded)
 
 
 def _ranges(param: BatchSampler) -> tuple[float, float, float, float]:

@@ -71,6 +71,7 @@ class FillerParameter(Message):
     std: float
     sparse: int
     variance_norm: int
+    diag_val: RepeatedScalarFieldContainer[float]
     alpha: float
     beta: float
     def __init__(self, **fields: Any) -> None: ...
@@ -180,6 +181,8 @@ class SolverParameter(Message):
     larc_policy: str
     larc_eta: float
     more_device_id: RepeatedScalarFieldContainer[int]
+    stagelr: RepeatedScalarFieldContainer[float]
+    stageiter: RepeatedScalarFieldContainer[int]
     def __init__(self, **fields: Any) -> None: ...
 
 
@@ -319,12 +322,19 @@ class LayerParameter(Message):
     flow_warp_param: FlowWarpParameter
     l1_loss_param: L1LossParameter
     lpq_loss_param: LpqLossParameter
+    resample_param: ResampleParameter
+    downsample_param: DownsampleParameter
+    accum_param: AccumParameter
+    mean_param: MeanParameter
     grid_param: GridParameter
     expmax_param: ExpMaxParameter
     warp_param: WarpParameter
     label_specific_add_param: LabelSpecificAddParameter
     flip_param: FlipParameter
     channel_scale_param: ChannelScaleParameter
+    inner_distance_param: InnerDistanceParameter
+    general_triplet_loss_param: GeneralTripletLossParameter
+    general_contrastive_loss_param: GeneralContrastiveLossParameter
     triplet_loss_param: TripletLossParameter
     margin_inner_product_param: MarginInnerProductParameter
     largemargin_inner_product_param: MarginInnerProductParameter
@@ -349,15 +359,21 @@ class LayerParameter(Message):
     ctc_decoder_param: CTCDecoderParameter
     continuation_indicator_param: ContinuationIndicatorParameter
     labelsequence_accuracy_param: LabelsequenceAccuracyParameter
+    denseblock_param: DenseBlockParameter
     mergecrop_param: MergeCropParameter
     affinity_param: AffinityParameter
     multi_stage_meanfield_param: MultiStageMeanfieldParameter
     dense_crf_param: DenseCRFParameter
+    unpooling_param: UnpoolingParameter
+    roi_warping_param: ROIWarpingParameter
+    mask_resize_param: MaskResizeParameter
     convolution3d_param: Convolution3DParameter
     pooling3d_param: Pooling3DParameter
     reorg_param: ReorgParameter
     yolo_detection_output_param: YoloDetectionOutputParameter
     yolov3_detection_output_param: Yolov3DetectionOutputParameter
+    yolov3_param: Yolov3Parameter
+    region_loss_param: RegionLossParameter
     def __init__(self, **fields: Any) -> None: ...
 
 
@@ -421,6 +437,8 @@ class LossParameter(Message):
     pre_fixed_normalizer: float
     weight_by_label_freqs: bool
     class_weighting: RepeatedScalarFieldContainer[float]
+    class_balanced: bool
+    negative_weight: float
     def __init__(self, **fields: Any) -> None: ...
 
 
@@ -521,6 +539,9 @@ class ConvolutionParameter(Message):
     relu: bool
     negative_slope: float
     conv_algorithm: str
+    hole: int
+    hole_h: int
+    hole_w: int
     pad_shape: BlobShape
     kernel_shape: BlobShape
     stride_shape: BlobShape
@@ -778,6 +799,9 @@ class PoolingParameter(Message):
     pad_shape: BlobShape
     kernel_shape: BlobShape
     stride_shape: BlobShape
+    more_kernel_size: RepeatedScalarFieldContainer[int]
+    more_pad: RepeatedScalarFieldContainer[int]
+    more_stride: RepeatedScalarFieldContainer[int]
     kernel_depth: int
     temporal_stride: int
     temporal_pad: int
@@ -997,6 +1021,7 @@ class V1LayerParameter(Message):
     SEG_ACCURACY: int
     DENSE_IMAGE_DATA: int
     MULTI_STAGE_MEANFIELD: int
+    UNPOOLING: int
     CONVOLUTION3D: int
     POOLING3D: int
     DECONVOLUTION3D: int
@@ -1049,6 +1074,7 @@ class V1LayerParameter(Message):
     dense_image_data_param: DenseImageDataParameter
     seg_accuracy_param: SegAccuracyParameter
     multi_stage_meanfield_param: MultiStageMeanfieldParameter
+    unpooling_param: UnpoolingParameter
     def __init__(self, **fields: Any) -> None: ...
 
 
@@ -1282,6 +1308,13 @@ class AnnotatedDataParameter(Message):
     batch_sampler: RepeatedCompositeFieldContainer[BatchSampler]
     label_map_file: str
     anno_type: int
+    yolo_data_type: int
+    yolo_data_jitter: float
+    train_diffcult: bool
+    single_class: bool
+    seg_scales: int
+    seg_resize_width: int
+    seg_resize_height: int
     def __init__(self, **fields: Any) -> None: ...
 
 
@@ -1456,6 +1489,7 @@ class InterpParameter(Message):
     shrink_factor: int
     pad_beg: int
     pad_end: int
+    use_blob_size: bool
     def __init__(self, **fields: Any) -> None: ...
 
 
@@ -1651,6 +1685,47 @@ class LpqLossParameter(Message):
     def __init__(self, **fields: Any) -> None: ...
 
 
+class ResampleParameter(Message):
+    ResampleType: EnumTypeWrapper
+    NEAREST: int
+    LINEAR: int
+    CUBIC: int
+    AREA: int
+    antialias: bool
+    width: int
+    height: int
+    type: int
+    factor: float
+    def __init__(self, **fields: Any) -> None: ...
+
+
+class DownsampleParameter(Message):
+    top_height: int
+    top_width: int
+    def __init__(self, **fields: Any) -> None: ...
+
+
+class AccumParameter(Message):
+    top_height: int
+    top_width: int
+    size_divisible_by: int
+    have_reference: bool
+    def __init__(self, **fields: Any) -> None: ...
+
+
+class MeanParameter(Message):
+    MeanOperation: EnumTypeWrapper
+    ADD: int
+    SUBTRACT: int
+    operation: int
+    file: str
+    value: RepeatedScalarFieldContainer[float]
+    mean_scale: float
+    input_scale: float
+    output_scale: float
+    def __init__(self, **fields: Any) -> None: ...
+
+
 class GridParameter(Message):
     height: int
     width: int
@@ -1696,6 +1771,48 @@ class ChannelScaleParameter(Message):
     max_global_scale: float
     min_global_scale: float
     init_global_scale: float
+    def __init__(self, **fields: Any) -> None: ...
+
+
+class InnerDistanceParameter(Message):
+    num_output: int
+    bias_term: bool
+    weight_filler: FillerParameter
+    bias_filler: FillerParameter
+    axis: int
+    transpose: bool
+    distance_type: str
+    normalize: bool
+    update_center_only: bool
+    def __init__(self, **fields: Any) -> None: ...
+
+
+class GeneralTripletLossParameter(Message):
+    margin: float
+    add_center_loss: bool
+    hardest_only: bool
+    positive_first: bool
+    positive_upper_bound: float
+    positive_weight: float
+    negative_weight: float
+    def __init__(self, **fields: Any) -> None: ...
+
+
+class GeneralContrastiveLossParameter(Message):
+    positive_margin: float
+    negative_margin: float
+    positive_weight: float
+    negative_weight: float
+    normalize_negative: float
+    positive_outlier_thresh: float
+    square: bool
+    max_negative_only: bool
+    max_positive_only: bool
+    positive_first: bool
+    positive_upper_bound: float
+    exp_negative_weight: bool
+    add_intra_mae: bool
+    max_negative_margin: float
     def __init__(self, **fields: Any) -> None: ...
 
 
@@ -2044,6 +2161,47 @@ class DenseCRFParameter(Message):
     def __init__(self, **fields: Any) -> None: ...
 
 
+class UnpoolingParameter(Message):
+    UnpoolMethod: EnumTypeWrapper
+    MAX: int
+    AVE: int
+    TILE: int
+    Engine: EnumTypeWrapper
+    DEFAULT: int
+    CAFFE: int
+    CUDNN: int
+    ONEDNN: int
+    MKLDNN: int
+    unpool: int
+    kernel_size: int
+    stride: int
+    pad: int
+    kernel_h: int
+    kernel_w: int
+    stride_h: int
+    stride_w: int
+    pad_h: int
+    pad_w: int
+    engine: int
+    unpool_size: int
+    unpool_h: int
+    unpool_w: int
+    def __init__(self, **fields: Any) -> None: ...
+
+
+class ROIWarpingParameter(Message):
+    pooled_h: int
+    pooled_w: int
+    spatial_scale: float
+    def __init__(self, **fields: Any) -> None: ...
+
+
+class MaskResizeParameter(Message):
+    output_height: int
+    output_width: int
+    def __init__(self, **fields: Any) -> None: ...
+
+
 class Convolution3DParameter(Message):
     num_output: int
     bias_term: bool
@@ -2104,4 +2262,55 @@ class Yolov3DetectionOutputParameter(Message):
     mask_group_num: int
     mask: RepeatedScalarFieldContainer[int]
     gaussian_box: bool
+    def __init__(self, **fields: Any) -> None: ...
+
+
+class Yolov3Parameter(Message):
+    IOU_LOSS: EnumTypeWrapper
+    IOU: int
+    GIOU: int
+    MSE: int
+    DIOU: int
+    CIOU: int
+    side: int
+    num_class: int
+    num: int
+    object_scale: float
+    class_scale: float
+    noobject_scale: float
+    coord_scale: float
+    thresh: float
+    anchors_scale: int
+    biases: RepeatedScalarFieldContainer[float]
+    mask: RepeatedScalarFieldContainer[int]
+    use_logic_gradient: bool
+    use_focal_loss: bool
+    iou_loss: int
+    iou_normalizer: float
+    iou_thresh: float
+    max_delta: float
+    accumulate: bool
+    label_smooth_eps: float
+    def __init__(self, **fields: Any) -> None: ...
+
+
+class RegionLossParameter(Message):
+    side: int
+    num_class: int
+    bias_match: int
+    coords: int
+    num: int
+    softmax: int
+    jitter: float
+    rescore: int
+    object_scale: float
+    class_scale: float
+    noobject_scale: float
+    coord_scale: float
+    absolute: int
+    thresh: float
+    random: int
+    biases: RepeatedScalarFieldContainer[float]
+    softmax_tree: str
+    class_map: str
     def __init__(self, **fields: Any) -> None: ...

@@ -50,15 +50,12 @@ FORKS = {
             frcnn_output_param""",
     ),
     "CTPN's Caffe": Fork("tianzhi0549/CTPN", fields="SolverParameter: stepearly"),
-    "DeconvNet's Caffe": Fork("HyeonwooNoh/DeconvNet", types="Unpooling", fields="unpooling_param"),
     "DeepLab's and PSPNet's Caffe": Fork(
         "hszhao/PSPNet",
         types="MatRead MatWrite UniqueLabel",
         fields="""densecrf_param mat_read_param mat_write_param unique_label_param
-            InterpParameter: use_blob_size
             V1LayerParameter: strict_dim""",
     ),
-    "DeepLab's Caffe (write `dilation`)": Fork("TheLegendAli/DeepLab-Context", fields="ConvolutionParameter: hole"),
     "dreadlord1984's Caffe, for SSD": Fork(
         "dreadlord1984/SSD_windows_caffe",
         types="SmoothL1LossD",
@@ -75,12 +72,10 @@ FORKS = {
     "Faster R-CNN in C++": Fork("makefile/frcnn", types="FrcnnAnchorTarget FrcnnProposalTarget FrcnnRoiData"),
     "FlowNet2's Caffe": Fork(
         "lmb-freiburg/flownet2",
-        types="""Accum CustomData DataAugmentation Downsample FlowAugmentation FLOWriter
-            GenerateAugmentationParameters ImgReader Mean Resample""",
-        fields="""accum_param augmentation_param coeff_schedule_param downsample_param mean_param resample_param
-            writer_param
-            DataParameter: encoding preselection_file preselection_label rand_permute rand_permute_seed slice_point
-            FillerParameter: diag_val""",
+        types="""CustomData DataAugmentation FlowAugmentation FLOWriter GenerateAugmentationParameters
+            ImgReader""",
+        fields="""augmentation_param coeff_schedule_param writer_param
+            DataParameter: encoding preselection_file preselection_label rand_permute rand_permute_seed slice_point""",
         hints="DataParameter: verbose",
     ),
     "forks for text recognition (CTC)": Fork(
@@ -106,10 +101,6 @@ FORKS = {
         fields="local_conv_param local_param",
     ),
     "forks with spatial transformers": Fork("", types="SpatialTransformer", fields="st_loss_param st_param"),
-    "HED's Caffe, for edges": Fork(
-        "s9xie/hed",
-        types="AutoCrop",
-    ),
     "hwgq's Caffe": Fork("zhaoweicai/hwgq", types="Quant", fields="quant_param"),
     "Intel's Caffe": Fork(
         "intel/caffe",
@@ -128,11 +119,6 @@ FORKS = {
         types="LiftedStructSimilaritySoftmaxLoss",
         fields="lifted_struct_sim_softmax_loss_param",
     ),
-    "MNC's Caffe": Fork(
-        "daijifeng001/MNC",
-        types="MaskPooling MaskResize ROIWarping",
-        fields="mask_pooling_param mask_resize_param roi_warping_param",
-    ),
     "MPELU's Caffe": Fork("Coldmooon/Code-for-MPELU", types="M2PELU MPELU", fields="m2pelu_param mpelu_param"),
     "MS-CNN's or YOLO v1's Caffe, two layers of one name": Fork(
         "",
@@ -146,9 +132,8 @@ FORKS = {
     ),
     "NormFace's and AM-Softmax's Caffe": Fork(
         "happynear/caffe-windows",
-        types="GeneralContrastiveLoss GeneralTripletLoss InnerDistance",
-        fields="""general_contrastive_loss_param general_triplet_loss_param
-            inner_distance_param
+        fields="""
+
             SoftmaxParameter: class_weight cutting_point hard_mining_label hard_ratio label_smooth_factor""",
     ),
     "NVIDIA's Caffe": Fork(
@@ -168,16 +153,13 @@ FORKS = {
     "soeaver's Caffe": Fork("soeaver/caffe-model", types="SeLu SeLuDropout", fields="selu_dropout_param"),
     "the Caffe ports of YOLO": Fork(
         "eric612/MobileNet-YOLO",
-        types="""AssistedExcitation BoxData EvalDetection LaneData Mish Region RegionLoss SegmentationEvaluate
-            YoloSeg YoloV2Loss Yolov3 YoloV3Loss""",
-        fields="""eval_detection_param mish_param region_loss_param segmentation_evaluate_param
-            yolo_seg_param yolo_v2_loss_param yolo_v3_loss_param yolov3_param
-            AnnotatedDataParameter: difficult_label_warmup seg_resize_height seg_resize_width seg_scales
-                single_class train_diffcult yolo_data_jitter yolo_data_type
-            DataParameter: side
-            SolverParameter: stageiter stagelr""",
+        types="""AssistedExcitation BoxData EvalDetection LaneData Mish Region SegmentationEvaluate
+            YoloSeg YoloV2Loss YoloV3Loss""",
+        fields="""eval_detection_param mish_param segmentation_evaluate_param
+            yolo_seg_param yolo_v2_loss_param yolo_v3_loss_param
+            AnnotatedDataParameter: difficult_label_warmup
+            DataParameter: side""",
     ),
-    "Tongcheng's Caffe, for DenseNet": Fork("Tongcheng/caffe", types="DenseBlock", fields="denseblock_param"),
     "TSN's Caffe, for video": Fork(
         "yjxiong/caffe",
         fields="""TransformationParameter: fix_crop is_flow max_distort more_fix_crop multi_scale original_image
@@ -185,11 +167,6 @@ FORKS = {
             VideoDataParameter: encoded grayscale modality name_pattern num_segments""",
         hints="NetParameter: mem_param",
     ),
-}
-
-#: Fields that are lists in forks and have one value here.
-LISTS = {
-    "R-C3D's and naibaf7's Caffe": "PoolingParameter: kernel_size pad stride",
 }
 
 #: Words in place of numbers, which a script of the fork replaces: the pattern, and whose they are.
@@ -218,7 +195,6 @@ FIELD_OWNERS = {
     name.partition("=")[0]: fork for fork, own in FORKS.items() for name in (*_full(own.fields), *_full(own.hints))
 }
 _OWNERS_OF_V1_TYPES = {_squashed(name): fork for name, fork in TYPE_OWNERS.items()}
-_LIST_OWNERS = {name: fork for fork, names in LISTS.items() for name in _full(names)}
 _HINTS = frozenset(name for own in FORKS.values() for name in _full(own.hints))
 
 
@@ -230,11 +206,6 @@ def field_owner(message: str, name: str) -> str | None:
     if message == "LayerType":
         return _OWNERS_OF_V1_TYPES.get(_squashed(name))
     return FIELD_OWNERS.get(f"{message}.{name}") or FIELD_OWNERS.get(_key(message, name))
-
-
-def list_owner(message: str, name: str) -> str | None:
-    """Return the forks in which a field of a message is a list, where it has one value here; None for any other."""
-    return _LIST_OWNERS.get(_key(message, name))
 
 
 def is_hint(message: str, name: str, value: str) -> bool:

@@ -12,6 +12,9 @@ from typing import Any, NamedTuple
 
 #: By "Message.field", the field for all values after the first.
 FURTHER = {
+    "PoolingParameter.kernel_size": "more_kernel_size",
+    "PoolingParameter.pad": "more_pad",
+    "PoolingParameter.stride": "more_stride",
     "SolverParameter.device_id": "more_device_id",
     "TransformationParameter.noise_param": "more_noise_param",
     "TransformationParameter.resize_param": "more_resize_param",
@@ -34,8 +37,8 @@ def further_field(message: str, name: str) -> str | None:
 
 
 def all_values(message: Any, name: str) -> list:
-    """Return the values of a field that forks repeat, [] if it is not given."""
-    more = list(getattr(message, FURTHER[f"{message.DESCRIPTOR.name}.{name}"]))
+    """Return the values of a field, several if forks repeat it; [] if it is not given."""
+    more = list(getattr(message, FURTHER.get(f"{message.DESCRIPTOR.name}.{name}", ""), ()))
     return [getattr(message, name), *more] if message.HasField(name) else more
 
 

@@ -21,7 +21,7 @@ from google.protobuf.message_factory import GetMessageClass
 
 from minicaffe.errors import nearest
 from minicaffe.proto import caffe_pb2
-from minicaffe.proto.elsewhere import field_owner, is_hint, list_owner, placeholder
+from minicaffe.proto.elsewhere import field_owner, is_hint, placeholder
 from minicaffe.proto.further import Edit, further_field
 
 _TOKEN = re.compile(
@@ -295,9 +295,7 @@ def _unknown_value(enum: EnumDescriptor, name: str) -> str:
 
 
 def _given_twice(message: str, field: str) -> str:
-    sentence = f'{message} field "{field}" is given more than once'
-    owner = list_owner(message, field)
-    return f"{sentence}, it is a list in {owner}" if owner else sentence
+    return f'{message} field "{field}" is given more than once'
 
 
 def _find_message(full_name: str) -> Descriptor:

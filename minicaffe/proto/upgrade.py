@@ -26,6 +26,8 @@ NET_STEPS = (
     ("BatchNorm layers with filler", upgrade_intel.needs_batch_norm_upgrade, upgrade_intel.upgrade_batch_norm),
     ("layers with a ReLU of their own", upgrade_intel.needs_relu_upgrade, upgrade_intel.upgrade_relu),
     ("BatchNorm layers with scale and shift", upgrade_forks.needs_scale_upgrade, upgrade_forks.upgrade_scale),
+    ("convolutions with holes", upgrade_forks.needs_hole_upgrade, upgrade_forks.upgrade_hole),
+    ("losses and crops of nets for edges", upgrade_forks.needs_edge_upgrade, upgrade_forks.upgrade_edges),
     ("BatchNorm layers with learning rates", upgrade_v1.needs_batch_norm_upgrade, upgrade_v1.upgrade_batch_norm),
     ("Warp layers with positions", upgrade_forks.needs_positions_upgrade, upgrade_forks.upgrade_positions),
 )

@@ -50,6 +50,8 @@ APPLIED_SOLVER_FIELDS = (
     "rampup_lr",
     "warmup_iter",
     "warmup_start_lr",
+    "stageiter",
+    "stagelr",
     "more_device_id",
     "larc",
     "larc_policy",
@@ -243,6 +245,66 @@ def order_of_five(second: Sequence[float], last: Sequence[float]) -> tuple[int, 
     """
     older = min(second, default=0.0) < 0 <= min(last, default=0.0)  # a variance is never negative
     return (3, 4, 2, 0, 1) if older else (0, 1, 2, 3, 4)
+
+
+# ------------------------------------------------------------------------------------------------------------ hole
+
+HOLES = ("hole", "hole_h", "hole_w")
+
+
+def needs_hole_upgrade(net: NetParameter) -> bool:
+    """Whether a layer has DeepLab's name of the dilation."""
+    return any(layer.convolution_param.HasField(field) for layer in net.layer for field in HOLES)
+
+
+def upgrade_hole(net: NetParameter) -> None:
+    """Convert hole, or hole_h and hole_w, to dilation; PrototxtError for a layer with both."""
+    for layer in net.layer:
+        param = layer.convolution_param
+        if not any(map(param.HasField, HOLES)):
+            continue
+        if param.dilation:
+            raise PrototxtError(f"layer '{layer.name}': expected either dilation or hole, got both")
+        separate = param.HasField("hole_h") or param.HasField("hole_w")
+        param.dilation.extend([param.hole_h, param.hole_w] if separate else [param.hole])
+        for field in HOLES:
+            param.ClearField(field)
+
+
+# ----------------------------------------------------------------------------------------------------------- edges
+
+
+def needs_edge_upgrade(net: NetParameter) -> bool:
+    """Whether a net of HED or RCF has losses that do not state class_balanced, or Crop layers without an offset."""
+    return _of_edges(net) and any(_plain_loss(layer) or _plain_crop(layer) for layer in net.layer)
+
+
+def upgrade_edges(net: NetParameter) -> None:
+    """Set class_balanced in the SigmoidCrossEntropyLoss layers of a net of HED or RCF; its Crop layers without
+    crop_param become AutoCrop.
+
+    In these forks the types of master compute that.  Their nets have an ImageLabelmapData layer without `normalize`,
+    which belongs to DSS, a fork without these changes.
+    """
+    for layer in net.layer:
+        if _plain_loss(layer):
+            layer.loss_param.class_balanced = True
+        elif _plain_crop(layer):
+            layer.type = "AutoCrop"
+
+
+def _of_edges(net: NetParameter) -> bool:
+    return any(
+        layer.type == "ImageLabelmapData" and not layer.image_data_param.HasField("normalize") for layer in net.layer
+    )
+
+
+def _plain_loss(layer: LayerParameter) -> bool:
+    return layer.type == "SigmoidCrossEntropyLoss" and not layer.loss_param.HasField("class_balanced")
+
+
+def _plain_crop(layer: LayerParameter) -> bool:
+    return layer.type == "Crop" and not layer.HasField("crop_param")
 
 
 # ------------------------------------------------------------------------------------------------------------ Warp

@@ -55,6 +55,7 @@ TYPES = {
     "SPLIT": "Split",
     "SLICE": "Slice",
     "TANH": "TanH",
+    "UNPOOLING": "Unpooling",
     "WINDOW_DATA": "WindowData",
     "THRESHOLD": "Threshold",
 }

@@ -1,13 +1,15 @@
-"""Nets for semantic segmentation: FCN-8s (Long, Shelhamer and Darrell, 2014) and U-Net (Ronneberger et al., 2015)."""
+"""Nets for semantic segmentation: FCN-8s (Long et al., 2014), U-Net (Ronneberger et al., 2015), and one like SegNet."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from minicaffe.models.zoo.blocks import MSRA, XAVIER, conv_relu, finish, max_pool
+from minicaffe.models.zoo.blocks import MSRA, XAVIER, conv_bn, conv_relu, finish, max_pool
 from minicaffe.models.zoo.vgg import vgg_convs
 from minicaffe.net_spec import NetSpec
 from minicaffe.net_spec import layers as L
+from minicaffe.net_spec import params as P
+from minicaffe.proto import TEST, TRAIN
 
 
 def _inputs(n: NetSpec, batch: int, channels: int, size: int, labels: int, training: bool) -> None:
@@ -113,3 +115,57 @@ def _unet_output(size: int) -> int:
 def _unet_offset(size: int, level: int) -> int:
     down, up = _unet_sizes(size)
     return (down[level] - up[level]) // 2
+
+
+def segnet_shapes(part: str = "train_test", width: int = 16):
+    """The net of models/segnet_shapes: an encoder and a decoder whose Upsample puts values where the Pooling found them.
+
+    part: "train_test" (default) or "deploy", for one picture of 64 x 64.  width: channels of the first level.
+    Training reads the pictures and label maps of `minicaffe data shapes --voc --size 64 --dest data/shapes64`.
+    """
+    n, classes, levels = NetSpec(), 6, 3
+    in_test = {} if part == "deploy" else dict(include=dict(phase=TEST))
+    if part == "deploy":
+        n.data = L.Input(shape=dict(dim=[1, 3, 64, 64]))
+    else:
+        n.data, n.label = _dense_images("test", 50, **in_test)
+    x, masks, skips = n.data, [], []
+    for level in range(levels):
+        for i in (1, 2) if level else (1,):
+            x = conv_bn(n, f"down{level}_{i}", x, width << level, 3, pad=1)
+        skips.append(x)
+        x, mask = L.Pooling(x, ntop=2, pool=P.Pooling.MAX, kernel_size=2, stride=2)
+        n[f"pool{level}"], n[f"mask{level}"] = x, mask
+        masks.append(mask)
+    for i in (1, 2, 3):
+        x = conv_bn(n, f"middle_{i}", x, width << levels if i < 3 else width << levels - 1, 3, pad=1)
+    for level in reversed(range(levels)):
+        x = n[f"up{level}"] = L.Upsample(x, masks[level], scale=2)
+        x = n[f"joined{level}"] = L.Concat(x, skips[level])
+        x = conv_bn(n, f"up{level}_1", x, width << level, 3, pad=1)
+        if level:
+            x = conv_bn(n, f"up{level}_2", x, width << level - 1, 3, pad=1)
+    n.score = L.Convolution(x, num_output=classes, kernel_size=1, **MSRA)
+    if part == "deploy":
+        n.prob = L.Softmax(n.score)
+        net = n.to_proto()
+    else:
+        n.loss = L.SoftmaxWithLoss(n.score, n.label)
+        n.accuracy = L.SegAccuracy(n.score, n.label, **in_test)
+        net = n.to_proto()
+        train = NetSpec()
+        train.data, train.label = _dense_images("train", 16, include=dict(phase=TRAIN))
+        net.layer.insert(0, train.to_proto().layer[0])
+    net.name = "segnet_shapes"
+    return net
+
+
+def _dense_images(part: str, batch: int, **more):
+    """Return the tops of a layer that reads the pictures and label maps of a part; for training mirrored."""
+    training = part == "train"
+    folder = "data/shapes64/"
+    reading = dict(source=f"{folder}{part}_maps.txt", root_folder=folder, batch_size=batch)
+    return L.DenseImageData(
+        ntop=2, transform_param=dict(mean_value=[127.0], scale=1 / 64),
+        dense_image_data_param=reading | (dict(shuffle=True, mirror=True) if training else {}), **more,
+    )  # fmt: skip

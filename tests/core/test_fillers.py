@@ -62,6 +62,17 @@ def test_bilinear_interpolates():
         filled("type: 'bilinear'", (2, 1, 4, 3))
 
 
+def test_diagonal_scales_channels():
+    """FlowNet 2.0's: a convolution by it gives each channel's mean over the kernel, times its value."""
+    weight = filled("type: 'diagonal' diag_val: 3 diag_val: -2", (4, 3, 1, 2))
+    expected = np.zeros((4, 3, 1, 2))
+    expected[0, 0], expected[1, 1], expected[2, 2] = 1.5, -1, 0.5
+    np.testing.assert_array_equal(weight, expected)
+    np.testing.assert_array_equal(filled("type: 'diagonal' diag_val: [3, 4]", (1, 2)), [[3, 0]])
+    with pytest.raises(LayerError, match=r"needs a weight \(N, C, ...\), got \(3,\)"):
+        filled("type: 'diagonal'", (3,))
+
+
 def test_unknown_fillers_tell_the_nearest():
     with pytest.raises(LayerError, match='unknown filler "gausian" .did you mean "gaussian"'):
         filled("type: 'gausian'")
@@ -69,7 +80,7 @@ def test_unknown_fillers_tell_the_nearest():
 
 def test_all_of_the_originals_are_there():
     of_master = {"constant", "uniform", "gaussian", "positive_unitball", "xavier", "msra", "bilinear"}
-    assert set(FILLERS) == of_master | {"taylor"}
+    assert set(FILLERS) == of_master | {"diagonal", "taylor"}
 
 
 @pytest.mark.parametrize(
@@ -84,7 +95,7 @@ def test_distributions_that_do_not_exist_are_refused(text):
         filled(text)
 
 
-@pytest.mark.parametrize("kind", sorted(set(FILLERS) - {"bilinear"}))
+@pytest.mark.parametrize("kind", sorted(set(FILLERS) - {"bilinear", "diagonal"}))
 def test_blobs_without_numbers_and_scalars(kind):
     assert filled(f"type: '{kind}' sparse: 1", (0, 3)).shape == (0, 3)
     assert filled(f"type: '{kind}' sparse: 1", ()).shape == ()

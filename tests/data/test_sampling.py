@@ -6,7 +6,11 @@ import pytest
 from minicaffe.data.box_rows import areas, label_rows, projected
 from minicaffe.data.distort import Distorter
 from minicaffe.data.part import Expander, Part
+<<<<<<< HEAD
 from minicaffe.data.sampling import Samplers
+=======
+from minicaffe.data.sampling import Jitter, Samplers
+>>>>>>> w-joint
 from minicaffe.errors import DataError
 from minicaffe.proto import caffe_pb2, parse_text
 
@@ -222,3 +226,23 @@ def test_jolibrains_probability_is_that_of_the_selected_changes():
 def test_gray_images_keep_their_channel():
     changed = distortion("hue_prob: 1 hue_delta: 60 saturation_prob: 1 random_order_prob: 1")
     np.testing.assert_array_equal(changed(IMAGE[:1]), IMAGE[:1])
+
+
+@pytest.mark.parametrize("same", [False, True])
+def test_jitter(same):
+    jitter, generator = Jitter(0.4, same), np.random.default_rng(0)
+    parts = [jitter.draw(generator, np.zeros((0, 4))) for _ in range(4000)]
+    drawn = np.array([part for part in parts if part is not None])
+    lost = 1 - (drawn[:, 2:] - drawn[:, :2])
+    assert abs(len(drawn) / 4000 - 0.8) < 0.02
+    assert (drawn >= 0).all() and (drawn <= 1).all() and (lost > 0).all() and (lost < 0.4).all()
+    assert (lost[:, 0] == pytest.approx(lost[:, 1])) == same
+    above = (lost[:, 0] > 0.2).mean()  # half of those with the whole jitter, 3 of 4
+    assert abs(above - 0.375) < 0.03
+    assert abs((drawn[:, 0] / lost[:, 0]).mean() - 0.5) < 0.02
+
+
+@pytest.mark.parametrize("jitter", [-0.1, 1, np.nan])
+def test_a_jitter_that_is_no_share(jitter):
+    with pytest.raises(DataError, match="yolo_data_jitter must be at least 0 and below 1"):
+        Jitter(jitter, False)

@@ -8,7 +8,8 @@ from minicaffe.data.datasets import shapes
 from minicaffe.data.datasets.records import describe
 from minicaffe.data.datasets.scenes import CLASSES, draw_scene
 from minicaffe.data.db import open_db
-from minicaffe.data.image import decode_image
+from minicaffe.data.image import decode_image, read_image
+from minicaffe.data.map_list import read_pairs
 from minicaffe.errors import DataError
 from minicaffe.proto import caffe_pb2
 
@@ -48,6 +49,22 @@ def test_the_voc_folder_holds_the_same_pictures(drawn):
         for name, record in zip(names, records(drawn / f"{part}_lmdb").values(), strict=True):
             assert (drawn / f"VOC/JPEGImages/{name}.jpg").read_bytes() == record.datum.data
             assert (drawn / f"VOC/Annotations/{name}.xml").read_text().count("<object>") == len(boxes_of(record))
+
+
+def test_the_lists_of_label_maps(drawn):
+    """Each label of a map is that of a box, inside which all of its pixels are."""
+    for part in ("train", "test"):
+        pairs = read_pairs(drawn / f"{part}_maps.txt")
+        for (image, path), record in zip(pairs, records(drawn / f"{part}_lmdb").values(), strict=True):
+            assert (drawn / image).read_bytes() == record.datum.data
+            labels, boxes = read_image(drawn / path, False)[0], boxes_of(record)
+            assert labels.shape == (64, 64) and {*np.unique(labels)} - {0} == {box.label for box in boxes}
+            inside = np.zeros((6, 64, 64), bool)
+            for label, xmin, ymin, xmax, ymax, _ in boxes:
+                left, top, right, bottom = (round(edge * 64) for edge in (xmin, ymin, xmax, ymax))
+                inside[label, top:bottom, left:right] = True
+            inside[0] = True
+            assert np.take_along_axis(inside, labels[None].astype(int), 0).all()
 
 
 def test_a_picture_depends_on_seed_part_and_number_alone(drawn, tmp_path):
@@ -90,7 +107,8 @@ def test_a_box_is_exact(monkeypatch):
     monkeypatch.setattr(scenes, "_texture", plain)
     monkeypatch.setattr(scenes, "_background", lambda rng, colour, size: np.zeros((3, size, size), np.float32))
     for i in range(30):
-        picture, (box,) = draw_scene(Quiet(i), 64)
+        picture, (box,), labels = draw_scene(Quiet(i), 64)
+        np.testing.assert_array_equal(labels[0], np.where(picture[0] > 127, box.label, 0))
         rows, columns = (np.flatnonzero((picture[0] > 127).any(axis)) for axis in (1, 0))
         assert [int(edge * 64) for edge in box[1:5]] == [columns[0], rows[0], columns[-1] + 1, rows[-1] + 1]
 

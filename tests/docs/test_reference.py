@@ -98,7 +98,7 @@ def test_solver_types_and_policies():
     types = section(PAGES["solver.md"], "## Types")
     assert sorted(re.findall(r"^### (\w+)$", types, re.MULTILINE)) == sorted(solver_type_list())
     policies = section(PAGES["solver.md"], "## Learning-rate policies")
-    assert re.findall(r"^\| `(\w+)` \| `base_lr", policies, re.MULTILINE) == list(POLICIES)
+    assert re.findall(r"^\| `(\w+)` \| `(?:base_lr|stagelr)", policies, re.MULTILINE) == list(POLICIES)
     assert "| Adam |" in next(line for line in PAGES["solver.md"].splitlines() if line.startswith("| `momentum2`"))
 
 

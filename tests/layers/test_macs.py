@@ -12,9 +12,11 @@ PRODUCTS = {
     "Convolution",
     "ConvolutionDepthwise",
     "Deconvolution",
+    "DenseBlock",
     "DepthwiseConvolution",
     "InnerProduct",
     "LSTM",
+    "Lstm",
     "RNN",
 }
 OWN_TYPES = [name for name in layer_type_list() if facts_of(name).__module__.startswith("minicaffe.layers.")]
@@ -73,6 +75,18 @@ def test_a_recurrent_layer_multiplies_as_its_steps_do(static):
         layer, bottom, top = built(f"type: '{name}' recurrent_param {{ num_output: {size} }}", shapes)
         each = gates * size * (inputs + size) + output
         assert macs(layer, bottom, top) == steps * sequences * each + gates * once
+
+
+def test_the_lstm_of_a_fork_multiplies_as_the_other():
+    layer, bottom, top = built("type: 'Lstm' lstm_param { num_output: 6 }", [(5, 2, 4)])
+    assert macs(layer, bottom, top) == 5 * 2 * 4 * 6 * (4 + 6)
+
+
+def test_a_dense_block_multiplies_as_its_convolutions_do():
+    text = "type: 'DenseBlock' denseblock_param { numTransition: 2 growthRate: 3 %s }"
+    assert macs(*built(text % "", [(2, 4, 5, 6)])) == 2 * 5 * 6 * 3 * 9 * (4 + 7)
+    with_bottlenecks = 12 * (4 + 7) + 2 * 3 * 9 * 12
+    assert macs(*built(text % "use_BC: true", [(2, 4, 5, 6)])) == 2 * 5 * 6 * with_bottlenecks
 
 
 @pytest.mark.parametrize("type_name", OWN_TYPES)

@@ -12,6 +12,9 @@ def loss(text=""):
     return f"type: 'SigmoidCrossEntropyLoss' loss_param {{ {text} }}"
 
 
+BALANCED = "class_balanced: true"
+
+
 def uniform(rng, shape):
     return rng.random(shape)
 
@@ -22,6 +25,13 @@ class TestProperties(LayerProperties):
         Case(loss("ignore_label: 1"), [(4, 3, 2), (4, 6)], [normal, labels(2)], gradient=[0]),
         Case(loss("normalization: VALID ignore_label: 0"), [(4, 3), (4, 3)], [normal, labels(2)], gradient=[0]),
         Case(loss("normalization: FULL"), [(4, 3), (4, 3)], [normal, uniform], gradient=[0]),
+        Case(loss(BALANCED), [(3, 2, 5), (3, 10)], [normal, labels(3)], gradient=[0]),
+        Case(
+            loss(f"{BALANCED} negative_weight: 1.1 normalization: VALID"),
+            [(4, 3)] * 2,
+            [normal, labels(3)],
+            gradient=[0],
+        ),
     ]
 
 
@@ -46,6 +56,33 @@ def test_values_against_a_loop(text, divisor):
             total -= t[n, k] * np.log(s) + (1 - t[n, k]) * np.log(1 - s)
     _, _, top = run_layer(loss("ignore_label: -1 " + text), x, t)
     np.testing.assert_allclose(top[0].data, total / divisor)
+
+
+@pytest.mark.parametrize(("text", "factor", "divisor"), [
+    ("", 1, 3), ("negative_weight: 1.1", 1.1, 3), ("normalization: VALID", 1, 10),
+])  # fmt: skip
+def test_balanced_classes_against_a_loop(text, factor, divisor, engine):
+    """A sample with both classes, one with one of them, and targets that are neither 0 nor 1."""
+    rng = np.random.default_rng(1)
+    x = rng.standard_normal((3, 4))
+    t = np.array([[0, 1, 0, 0.5], [1, 1, 1, 1], [0, 1, 2, 1]])
+    total, gradient = 0.0, np.zeros_like(x)
+    for n, k in np.ndindex(3, 4):
+        s = sigmoid(x[n, k])
+        zeros, ones = ((t[n] == value).sum() for value in (0, 1))
+        weight = {1: zeros, 0: ones * factor}.get(t[n, k], 0) / (zeros + ones)
+        total -= weight * np.log(s if t[n, k] == 1 else 1 - s)
+        gradient[n, k] = weight * (s - t[n, k]) / divisor
+    layer, bottom, top = run_layer(loss(f"{BALANCED} {text}"), x, t)
+    np.testing.assert_allclose(top[0].data, total / divisor)
+    top[0].diff[...] = 2
+    layer.backward(top, [True, False], bottom)
+    np.testing.assert_allclose(bottom[0].diff, 2 * gradient, atol=1e-12)
+
+
+def test_balanced_classes_and_a_label_to_ignore():
+    with pytest.raises(LayerError, match="ignore_label must be absent with class_balanced"):
+        run_layer(loss(f"{BALANCED} ignore_label: 255"), [[1.0]], [[1.0]])
 
 
 def test_large_scores_do_not_overflow(engine):

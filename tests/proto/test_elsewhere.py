@@ -6,7 +6,6 @@ import minicaffe
 from minicaffe.errors import PrototxtError
 from minicaffe.proto import caffe_pb2, elsewhere, parse_text
 from minicaffe.proto.elsewhere import FORKS, field_owner, is_hint, placeholder
-from minicaffe.proto.unknown import is_repeated
 
 
 def test_what_is_said_to_be_elsewhere_is_not_here():
@@ -48,16 +47,6 @@ def test_hints_may_depend_on_the_value():
     assert not is_hint("ConvolutionParameter", "fusion_type", "SUM_FUSION") and not is_hint(
         "LayerParameter", "nothing_param", "1"
     )
-
-
-@pytest.mark.parametrize("name", ["PoolingParameter.stride"])
-def test_a_list_of_a_fork_is_named(name):
-    kind, field = name.split(".")
-    message = getattr(caffe_pb2, kind)()
-    assert not is_repeated(message.DESCRIPTOR.fields_by_name[field])
-    value = "{ }" if message.DESCRIPTOR.fields_by_name[field].message_type else ": 2"
-    with pytest.raises(PrototxtError, match=f'"{field}" is given more than once, it is a list in .* and '):
-        parse_text(f"{field} {value} {field} {value}", message)
 
 
 @pytest.mark.parametrize(

@@ -129,13 +129,8 @@ def test_text_comes_back():
             "others)",
         ),
         (
-            "layer { yolov3_param {} }",
-            'line 1, column 9: LayerParameter has no field "yolov3_param", it belongs to the Caffe ports of YOLO',
-        ),
-        (
-            "layer { convolution_param { hole: 2 } }",
-            'line 1, column 29: ConvolutionParameter has no field "hole", it belongs to DeepLab\'s Caffe '
-            "(write `dilation`)",
+            "layer { yolo_v2_loss_param {} }",
+            'line 1, column 9: LayerParameter has no field "yolo_v2_loss_param", it belongs to the Caffe ports of YOLO',
         ),
         (
             "layer { loss_param { normalization: HALF } }",
@@ -172,7 +167,7 @@ def test_an_unknown_type_says_whose_it_is():
         minicaffe.Net(net(text % "DeformableConvolution"))
     owner = "it belongs to forks with deformable convolution"
     assert str(error.value) == f"layer 'rev' has the unknown type \"DeformableConvolution\", {owner}"
-    with pytest.raises(LayerError, match=r'did you mean "Reshape"\?\)$'):
+    with pytest.raises(LayerError, match=r'did you mean "Reshape" or "Resample"\?\)$'):
         minicaffe.Net(net(text % "Rehsape"))
 
 

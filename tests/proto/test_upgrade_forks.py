@@ -207,3 +207,19 @@ def test_no_code_reads_the_fields_that_are_called_not_applied():
     assert "scale_train" in code  # the search finds a field that is implemented
     for name in {field for _, field in UNUSED_FIELDS} | of_forks.difference(APPLIED_SOLVER_FIELDS):
         assert not re.search(rf"\b{name}\b", code), name
+
+
+@pytest.mark.parametrize(("text", "dilation"), [
+    ("hole: 2", [2]), ("hole_h: 3", [3, 1]), ("hole_h: 3 hole_w: 4", [3, 4]), ("dilation: 5", [5]), ("", []),
+])  # fmt: skip
+def test_holes_are_a_dilation(text, dilation):
+    for kind in ("layer { type: 'Convolution'", "layers { type: CONVOLUTION"):
+        net = upgrade_net(parse_text(f"{kind} convolution_param {{ {text} }} }}", caffe_pb2.NetParameter()))
+        param = net.layer[0].convolution_param
+        assert list(param.dilation) == dilation and not param.HasField("hole") and not param.HasField("hole_h")
+
+
+def test_a_hole_and_a_dilation():
+    net = parse_text("layer { name: 'c' convolution_param { hole: 2 dilation: 2 } }", caffe_pb2.NetParameter())
+    with pytest.raises(PrototxtError, match="layer 'c': expected either dilation or hole, got both"):
+        upgrade_net(net)

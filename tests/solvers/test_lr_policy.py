@@ -31,6 +31,10 @@ def rates(text, iterations):
         ("lr_policy: 'multistep' gamma: 0.5 stepvalue: [7, 20]", lambda it: 0.5 ** ((it >= 7) + (it >= 20))),
         ("lr_policy: 'poly' power: 2 max_iter: 40", lambda it: (1 - it / 40) ** 2),
         ("lr_policy: 'sigmoid' gamma: 0.5 stepsize: 9", lambda it: 1 / (1 + math.exp(-0.5 * (it - 9)))),
+        (
+            "lr_policy: 'multifixed' stagelr: [6, 4, 1] stageiter: [3, 9, 20]",
+            lambda it: 3 if it <= 3 else 2 if it <= 9 else 0.5,
+        ),
     ],
 )
 def test_policy(text, formula):
@@ -69,6 +73,9 @@ def test_multistep_makes_up_for_a_jump_one_step_an_update():
     ("lr_policy: 'exp' gamma: -2", 'lr_policy "exp" needs a gamma of at least 0, got -2'),
     ("lr_policy: 'inv' gamma: -0.5 power: 0.75", 'lr_policy "inv" needs a gamma of at least 0, got -0.5'),
     ("lr_policy: 'multistep' gamma: -1", 'lr_policy "multistep" needs a gamma of at least 0, got -1'),
+    ("lr_policy: 'multifixed'", 'lr_policy "multifixed" needs a stagelr for each stageiter, got 0 and 0'),
+    ("lr_policy: 'multifixed' stagelr: 1", 'lr_policy "multifixed" needs a stagelr for each stageiter, got 1 and 0'),
+    ("lr_policy: 'multifixed' stagelr: [1, 2] stageiter: [9, 3]", "needs a growing stageiter, got 9, 3"),
     ("lr_policy: 'sigmoid' stepsize: 5 gamma: -1", 'lr_policy "sigmoid" needs a gamma of at least 0, got -1'),
 ])  # fmt: skip
 def test_errors(text, message):

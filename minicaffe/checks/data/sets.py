@@ -98,8 +98,7 @@ class DataLayer:
         common, rng = self.param.transform_param, Stream(0)
         try:
             if self.param.type == "AnnotatedData":
-                samplers = self.param.annotated_data_param.batch_sampler
-                return AnnotatedTransformer(common, samplers, self.is_train, rng)
+                return AnnotatedTransformer(common, self.param.annotated_data_param, self.is_train, rng)
             return BatchTransformer(common, self.is_train, rng)
         except DataError as error:
             self.error = self.error or str(error)

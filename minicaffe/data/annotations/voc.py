@@ -18,7 +18,7 @@ from minicaffe.errors import DataError
 from minicaffe.files import NewFolder
 from minicaffe.text import quoted, read_names
 
-IMAGES, ANNOTATIONS, SETS = "JPEGImages", "Annotations", "ImageSets/Main"
+IMAGES, ANNOTATIONS, MAPS, SETS = "JPEGImages", "Annotations", "SegmentationClass", "ImageSets/Main"
 
 #: the twenty classes of VOC 2007 to 2012, labels 1 to 20
 CLASSES = (
@@ -127,7 +127,8 @@ def image_of(folder: str, name: str) -> str:
 
 
 class FolderWriter:
-    """Writer of a folder of VOC's layout: JPEGImages, Annotations, and ImageSets/Main with one list per set.
+    """Writer of a folder of VOC's layout: JPEGImages, Annotations, SegmentationClass, and ImageSets/Main with one list
+    per set.
 
     A context manager: the folder has its name when the block is complete, and is removed if it raises.
 
@@ -141,7 +142,7 @@ class FolderWriter:
             raise DataError(f"{path} exists already: remove it first")
         with self._errors():
             self._new = NewFolder(path)
-            for name in (IMAGES, ANNOTATIONS, SETS):
+            for name in (IMAGES, ANNOTATIONS, MAPS, SETS):
                 os.makedirs(os.path.join(self._new.temporary, name))
 
     @contextlib.contextmanager
@@ -151,9 +152,13 @@ class FolderWriter:
         except OSError as error:
             raise DataError(f"cannot write folder {self._path}: {error.strerror or error}") from error
 
-    def write(self, name: str, jpeg: bytes, shape: tuple[int, int, int], boxes: Iterable[Box]) -> None:
-        """Write an image, the content of a JPEG file of this shape (height, width, channels), and its annotation."""
+    def write(self, name: str, jpeg: bytes, shape: tuple[int, int, int], boxes: Iterable[Box], labels: bytes) -> None:
+        """Write an image, the content of a JPEG file of this shape (height, width, channels), and its annotation.
+
+        labels: the content of a PNG file, the label map.
+        """
         self._write(f"{IMAGES}/{name}.jpg", jpeg)
+        self._write(f"{MAPS}/{name}.png", labels)
         text = annotation_xml(f"{name}.jpg", shape, boxes, self._classes)
         self._write(f"{ANNOTATIONS}/{name}.xml", text.encode())
 

@@ -31,10 +31,12 @@ _GRID = 9  # random brightnesses along each axis of the background's smooth nois
 
 
 class Scene(NamedTuple):
-    """A drawn picture, (3, size, size) uint8, BGR, and the boxes of what is visible of its shapes."""
+    """A drawn picture, (3, size, size) uint8, BGR, the boxes of what is visible of its shapes, and the label that is
+    visible at each pixel, (1, size, size) uint8, 0 for the background."""
 
     picture: np.ndarray
     boxes: list[Box]
+    labels: np.ndarray
 
 
 class _Shape(NamedTuple):
@@ -79,7 +81,8 @@ def draw_scene(rng: np.random.Generator, size: int) -> Scene:
             shapes.append(shape)
     picture += rng.uniform(0.01, 0.05) * rng.standard_normal(picture.shape, np.float32)
     pixels = np.rint(picture.clip(0, 1) * 255).astype(np.uint8)
-    return Scene(pixels, [_box(shape, owner == i) for i, shape in enumerate(shapes)])
+    labels = np.array([0, *(shape.label for shape in shapes)], np.uint8)[owner + 1]
+    return Scene(pixels, [_box(shape, owner == i) for i, shape in enumerate(shapes)], labels[None])
 
 
 def _place(rng: np.random.Generator, shapes: list[_Shape], owner: np.ndarray) -> _Shape | None:

@@ -36,6 +36,7 @@ class _Picture(NamedTuple):
     name: str
     content: bytes
     boxes: list[Box]
+    labels: bytes  #: the label map, as the content of a PNG file
 
 
 def prepare(
@@ -52,7 +53,8 @@ def prepare(
 
     backend: "lmdb" (default) or "leveldb".  train, test: numbers of pictures.  size: side of a picture, 32 to 1024
         pixels (default 128).  seed: of the random numbers, 0 or more (default 1).
-    voc_folder: also write the pictures and boxes as a folder of PASCAL VOC's layout, dest/VOC (default False).
+    voc_folder: also write the pictures, boxes and label maps as a folder of PASCAL VOC's layout, dest/VOC, and the lists
+        train_maps.txt and test_maps.txt of the pictures with their maps, relative to `dest` (default False).
     A key is that of convert_annoset: eight digits, "_" and the file's path in the VOC folder.
     DataError for an argument out of its range, for a VOC folder that exists, and when a file cannot be written.
     """
@@ -68,7 +70,10 @@ def prepare(
                 _write_part(fresh, backend, part, _pictures(part, count, size, seed), count, folder, size)
     labels = lists.label_map_text(lists.label_map(CLASSES))
     sizes = lists.name_size_text((_name("test", i), size, size) for i in range(test))
-    for name, text in ((LABEL_MAP, labels), (NAME_SIZE, sizes)):
+    lists_of_maps = [
+        (f"{part}_maps.txt", _list_of_maps(part, count)) for part, count in zip(_PARTS, (train, test)) if voc_folder
+    ]
+    for name, text in ((LABEL_MAP, labels), (NAME_SIZE, sizes), *lists_of_maps):
         write_atomically(os.path.join(dest, name), text)
     write_about(dest, CLASSES, ABOUT)
 
@@ -77,11 +82,17 @@ def _name(part: str, number: int) -> str:
     return f"{part}_{number:06d}"
 
 
+def _list_of_maps(part: str, count: int) -> str:
+    names = (_name(part, number) for number in range(count))
+    return "".join(f"VOC/{voc.IMAGES}/{name}.jpg VOC/{voc.MAPS}/{name}.png\n" for name in names)
+
+
 def _pictures(part: str, count: int, size: int, seed: int) -> Iterator[_Picture]:
     for number in range(count):
         rng = np.random.Generator(np.random.Philox(key=[seed, _PARTS.index(part) << 32 | number]))
         scene = draw_scene(rng, size)
-        yield _Picture(_name(part, number), encode_image(scene.picture, "jpg"), scene.boxes)
+        picture, labels = encode_image(scene.picture, "jpg"), encode_image(scene.labels, "png")
+        yield _Picture(_name(part, number), picture, scene.boxes, labels)
 
 
 def _write_part(
@@ -96,12 +107,12 @@ def _write_part(
     """Write the database of a part, and its pictures in the VOC folder, if there is one."""
     names = []
     with open_db(path, backend, "w") as database, Progress(f"{part}_{backend}", count) as progress:
-        for name, content, boxes in pictures:
+        for name, content, boxes, maps in pictures:
             datum = caffe_pb2.Datum(data=content, label=-1, encoded=True)
             key = f"{database.count:08d}_VOC/{voc.IMAGES}/{name}.jpg"
             database.put(key, annotated_datum(datum, boxes).SerializeToString())
             if folder is not None:
-                folder.write(name, content, (size, size, 3), boxes)
+                folder.write(name, content, (size, size, 3), boxes, maps)
             names.append(name)
             progress(database.count)
     if folder is not None:

@@ -57,6 +57,7 @@ STEPS = {
     "pad at the sides": ("resize_param { height: 60 width: 200 resize_mode: FIT_LARGE_SIZE_AND_PAD }", "", 1.1),
     "expand and resize": (f"resize_param {{ height: 90 width: 40 }} {EXPANSION} mirror: true", "", 0.75),
     "sample and resize": ("resize_param { height: 30 width: 40 } mirror: true", SAMPLER, 3),
+    "jitter": ("mirror: true", "yolo_data_jitter: 0.5", 2),
     "all": (f"mirror: true resize_param {{ height: 60 width: 80 }} crop_size: 50 {EXPANSION}", SAMPLER, 6),
 }
 
@@ -108,6 +109,44 @@ def test_labels_of_a_batch():
     ((_, rows),) = batches(made, blobs, 1)
     expected = [[0, 7, 0, 0, 0, 1, 1, 0], [0, 3, 0, 0.4, 0.4, 0.8, 0.8, 0], [2, 2, 5, 0.6, 0.1, 1, 1, 0]]
     np.testing.assert_allclose(rows, np.array(expected)[None, None], atol=1e-6)
+
+
+@pytest.mark.parametrize("difficult", [True, False])
+def test_labels_of_yolo(difficult):
+    """Centre and size of the boxes of each image, classes from 0; rows of 0 behind."""
+    image = np.zeros((1, 10, 10), np.uint8)
+    write_records("db", [
+        record(image, [(7, 0, 0.1, 0.2, 0.5, 0.8, 0), (3, 0, 0.4, 0.4, 0.6, 0.6, 1), (1, 0, 0, 0, 1, 1, 0)]),
+        record(image, []),
+    ])  # fmt: skip
+    text = f"yolo_data_type: 1 yolo_data_jitter: 0 train_diffcult: {str(difficult).lower()}"
+    made, blobs = layer("", text, batch=2)
+    assert blobs[1].shape == (2, 1, 300, 5)
+    ((_, rows),) = batches(made, blobs, 1)
+    expected = [[6, 0.3, 0.5, 0.4, 0.6], *[[2, 0.5, 0.5, 0.2, 0.2]] * difficult, [0, 0.5, 0.5, 1, 1]]
+    np.testing.assert_allclose(rows[0, 0, : len(expected)], expected, atol=1e-6)
+    assert not rows[0, 0, len(expected) :].any() and not rows[1].any()
+
+
+def test_labels_of_yolo_have_room_for_300_boxes():
+    write_records("db", [record(np.zeros((1, 4, 4), np.uint8), [(1, 0, 0, 0, 1, 1, 0)] * 301)])
+    made, blobs = layer("", "yolo_data_type: 1")
+    with pytest.raises(DataError, match="an image has at most 300 boxes, got 301"):
+        batches(made, blobs, 1)
+
+
+@pytest.mark.parametrize(
+    ("sampling", "jitters"),
+    [
+        ("", False), ("yolo_data_type: 1", True), ("yolo_data_jitter: 0.3", True),
+        ("yolo_data_type: 1 yolo_data_jitter: 0", False),
+    ],
+)  # fmt: skip
+def test_when_there_is_a_jitter(sampling, jitters):
+    write_records("db", pictures(1))
+    made, blobs = layer("resize_param { height: 60 width: 80 }", sampling)
+    images = [images for images, _ in batches(made, blobs, 12)]
+    assert any((image != images[0]).any() for image in images) == jitters
 
 
 @pytest.mark.parametrize(

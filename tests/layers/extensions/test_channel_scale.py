@@ -64,7 +64,8 @@ def test_one_scale_is_a_running_mean(engine):
 
 
 def test_the_running_mean_is_not_learned():
-    text = """layer { name: "in" type: "Input" top: "x" top: "s" input_param { shape { dim: 2 dim: 3 } shape { dim: 2 } } }
+    text = """layer { name: "in" type: "Input" top: "x" top: "s"
+                input_param { shape { dim: 2 dim: 3 } shape { dim: 2 } } }
               layer { name: "c" type: "ChannelScale" bottom: "x" bottom: "s" top: "y"
                 channel_scale_param { global_scale: true } }"""
     assert net_from_text(text, 0).lr_mults == [0]

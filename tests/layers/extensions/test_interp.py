@@ -19,6 +19,7 @@ class TestProperties(LayerProperties):
         Case(interp("shrink_factor: 2"), [(1, 2, 5, 6)]),
         Case(interp("shrink_factor: 2 zoom_factor: 3 pad_beg: -1 pad_end: -1"), [(2, 1, 6, 7)]),
         Case(interp("height: 4 width: 4"), [(1, 2, 1, 1)]),
+        Case(interp("use_blob_size: true"), [(1, 2, 3, 4), (1, 1, 5, 7)], gradient=[0]),
     ]
 
 
@@ -38,6 +39,15 @@ def test_a_plane_stays_a_plane(text, size):
     y = top_of(interp(text), (3 * rows + 7 * columns)[None, None].astype(float))[0, 0]
     assert y.shape == size
     assert_close(y, 3 * np.linspace(0, 3, size[0])[:, None] + 7 * np.linspace(0, 4, size[1]), rtol=1e-9)
+
+
+def test_the_size_of_another_blob():
+    x, like = np.random.default_rng(0).standard_normal((1, 2, 3, 4)), np.zeros((2, 1, 6, 5))
+    expected = top_of(interp("height: 6 width: 5"), x)
+    np.testing.assert_array_equal(top_of(interp("use_blob_size: true"), x, like), expected)
+    for text, bottoms in (("use_blob_size: true", [x]), ("zoom_factor: 2", [x, like])):
+        with pytest.raises(LayerError, match="use_blob_size must be given with two bottoms, and only then"):
+            top_of(interp(text), *bottoms)
 
 
 def test_cropping():
