@@ -6,11 +6,7 @@ import pytest
 from minicaffe.data.box_rows import areas, label_rows, projected
 from minicaffe.data.distort import Distorter
 from minicaffe.data.part import Expander, Part
-<<<<<<< HEAD
-from minicaffe.data.sampling import Samplers
-=======
 from minicaffe.data.sampling import Jitter, Samplers
->>>>>>> w-joint
 from minicaffe.errors import DataError
 from minicaffe.proto import caffe_pb2, parse_text
 
