@@ -107,6 +107,7 @@ from minicaffe.layers.extensions import (  # noqa: F401
     flip,
     flow_warp,
     frcnn_proposal,
+    gather,
     general_contrastive_loss,
     general_triplet_loss,
     gradient_scaler,

@@ -180,6 +180,7 @@ class SolverParameter(Message):
     larc: bool
     larc_policy: str
     larc_eta: float
+    richness: int
     more_device_id: RepeatedScalarFieldContainer[int]
     stagelr: RepeatedScalarFieldContainer[float]
     stageiter: RepeatedScalarFieldContainer[int]
@@ -447,6 +448,7 @@ class AccuracyParameter(Message):
     axis: int
     ignore_label: int
     min_is_better: bool
+    use_log: bool
     def __init__(self, **fields: Any) -> None: ...
 
 
@@ -576,6 +578,7 @@ class DataParameter(Message):
     parser_threads: int
     cache: bool
     shuffle: bool
+    random_order: bool
     def __init__(self, **fields: Any) -> None: ...
 
 
@@ -681,6 +684,7 @@ class ImageDataParameter(Message):
     mirror: bool
     root_folder: str
     threads: int
+    has_label: bool
     cache: bool
     precache: bool
     label_type: int
@@ -1017,6 +1021,9 @@ class V1LayerParameter(Message):
     WINDOW_DATA: int
     THRESHOLD: int
     CROP: int
+    BN: int
+    INTERP: int
+    PADDING: int
     IMAGE_SEG_DATA: int
     SEG_ACCURACY: int
     DENSE_IMAGE_DATA: int
@@ -1071,6 +1078,10 @@ class V1LayerParameter(Message):
     transform_param: TransformationParameter
     loss_param: LossParameter
     layer: V0LayerParameter
+    bn_param: BNParameter
+    interp_param: InterpParameter
+    padding_param: InterpParameter
+    softmaxloss_param: LossParameter
     dense_image_data_param: DenseImageDataParameter
     seg_accuracy_param: SegAccuracyParameter
     multi_stage_meanfield_param: MultiStageMeanfieldParameter

@@ -49,13 +49,24 @@ FORKS = {
         fields="""detection_data_param detection_group_accuracy_param detection_group_loss_param eval_data_param
             frcnn_output_param""",
     ),
+    "CombinedMargin's Caffe": Fork(
+        "gehaocool/CombinedMargin-caffe",
+        fields="""TransformationParameter: apply_probability contrast_brightness_adjustment max_color_shift max_contrast
+                max_smooth min_contrast smooth_filtering""",
+    ),
     "CTPN's Caffe": Fork("tianzhi0549/CTPN", fields="SolverParameter: stepearly"),
+    "DeconvNet's Caffe": Fork(
+        "HyeonwooNoh/DeconvNet",
+        types="EltwiseAccuracy WindowSegData",
+        fields="eltwise_accuracy_param window_seg_data_param",
+    ),
     "DeepLab's and PSPNet's Caffe": Fork(
         "hszhao/PSPNet",
         types="MatRead MatWrite UniqueLabel",
         fields="""densecrf_param mat_read_param mat_write_param unique_label_param
             V1LayerParameter: strict_dim""",
     ),
+    "DeepSkeleton's Caffe": Fork("zeakey/DeepSkeleton", types="Quantize Rescale", fields="rescale_param"),
     "dreadlord1984's Caffe, for SSD": Fork(
         "dreadlord1984/SSD_windows_caffe",
         types="SmoothL1LossD",
@@ -125,6 +136,11 @@ FORKS = {
         types="DetectionLoss",
         fields="detection_loss_param",
     ),
+    "naibaf7's Caffe, for fused layers": Fork(
+        "naibaf7/caffe",
+        fields="""ConvolutionParameter: fuse_type
+            LRNParameter: fuse_type pooling_param""",
+    ),
     "naibaf7's Caffe, for U-Net": Fork(
         "naibaf7/caffe",
         types="DataRandTransform PoolingND",
@@ -132,7 +148,8 @@ FORKS = {
     ),
     "NormFace's and AM-Softmax's Caffe": Fork(
         "happynear/caffe-windows",
-        fields="""
+        types="GlobalLSEMargin LabelSpecificRescale",
+        fields="""label_specific_rescale_param
 
             SoftmaxParameter: class_weight cutting_point hard_mining_label hard_ratio label_smooth_factor""",
     ),
@@ -151,6 +168,7 @@ FORKS = {
     "R-C3D's Caffe": Fork("VisionLearningGroup/R-C3D", fields="ROIPoolingParameter: pooled_l temporal_scale"),
     "Ristretto": Fork("pmgysel/caffe", types="ConvolutionRistretto DeconvolutionRistretto FcRistretto LRNRistretto"),
     "soeaver's Caffe": Fork("soeaver/caffe-model", types="SeLu SeLuDropout", fields="selu_dropout_param"),
+    "TextBoxes++'s Caffe": Fork("MhLiao/TextBoxes_plusplus", fields="DetectionOutputParameter: use_polygon"),
     "the Caffe ports of YOLO": Fork(
         "eric612/MobileNet-YOLO",
         types="""AssistedExcitation BoxData EvalDetection LaneData Mish Region SegmentationEvaluate
@@ -162,7 +180,9 @@ FORKS = {
     ),
     "TSN's Caffe, for video": Fork(
         "yjxiong/caffe",
-        fields="""TransformationParameter: fix_crop is_flow max_distort more_fix_crop multi_scale original_image
+        types="SegData",
+        fields="""seg_data_param
+            TransformationParameter: fix_crop is_flow max_distort more_fix_crop multi_scale original_image
             scale_ratios stride
             VideoDataParameter: encoded grayscale modality name_pattern num_segments""",
         hints="NetParameter: mem_param",

@@ -13,6 +13,7 @@ TYPES = {
     "ABSVAL": "AbsVal",
     "ACCURACY": "Accuracy",
     "ARGMAX": "ArgMax",
+    "BN": "BN",
     "BNLL": "BNLL",
     "CONCAT": "Concat",
     "CONTRASTIVE_LOSS": "ContrastiveLoss",
@@ -35,6 +36,7 @@ TYPES = {
     "IM2COL": "Im2col",
     "IMAGE_DATA": "ImageData",
     "IMAGE_SEG_DATA": "ImageSegData",
+    "INTERP": "Interp",
     "INFOGAIN_LOSS": "InfogainLoss",
     "INNER_PRODUCT": "InnerProduct",
     "LRN": "LRN",
@@ -42,6 +44,7 @@ TYPES = {
     "MULTI_STAGE_MEANFIELD": "MultiStageMeanfield",
     "MULTINOMIAL_LOGISTIC_LOSS": "MultinomialLogisticLoss",
     "MVN": "MVN",
+    "PADDING": "Interp",
     "POOLING": "Pooling",
     "POOLING3D": "Pooling3D",
     "POWER": "Power",
@@ -62,6 +65,9 @@ TYPES = {
 
 # V1 repeated field, one value per parameter blob -> the field of ParamSpec that replaced it.
 PARAM_FIELDS = {"param": "name", "blob_share_mode": "share_mode", "blobs_lr": "lr_mult", "weight_decay": "decay_mult"}
+
+# Parameters of forks' V1 layers -> those of the layers that replaced them.
+RENAMED_PARAMS = {"padding_param": "interp_param", "softmaxloss_param": "loss_param"}
 
 DATA_PARAMS = {"DATA": "data_param", "IMAGE_DATA": "image_data_param", "WINDOW_DATA": "window_data_param"}
 TRANSFORM_FIELDS = ("scale", "mean_file", "crop_size", "mirror")
@@ -138,7 +144,9 @@ def upgrade_v1_layer(old: V1LayerParameter, new: LayerParameter) -> None:
         elif field.message_type is None or field.name in ("include", "exclude", "blobs"):
             getattr(new, field.name).extend(value)
         else:
-            getattr(new, field.name).CopyFrom(value)
+            getattr(new, RENAMED_PARAMS.get(field.name, field.name)).CopyFrom(value)
+    if old.HasField("padding_param"):
+        new.interp_param.zoom_factor = 1
 
 
 def _param(layer: LayerParameter, i: int) -> ParamSpec:
