@@ -61,7 +61,11 @@ TYPES = {
     "SLICE": "Slice",
     "TANH": "TanH",
     "UNPOOLING": "Unpooling",
+    "VIDEO_DATA": "VideoData",
+    "VOXEL_SOFTMAX": "Softmax",
+    "VOXEL_SOFTMAX_LOSS": "SoftmaxWithLoss",
     "WINDOW_DATA": "WindowData",
+    "WINDOW_SEG_DATA": "WindowSegData",
     "THRESHOLD": "Threshold",
 }
 
@@ -73,7 +77,12 @@ RENAMED = {"eltwise_accuracy_param": "accuracy_param", "softmaxloss_param": "los
 #: fields of V1 layers that only say which weights a layer takes, and are left out
 HINTS = ("strict_dim",)
 
-DATA_PARAMS = {"DATA": "data_param", "IMAGE_DATA": "image_data_param", "WINDOW_DATA": "window_data_param"}
+DATA_PARAMS = {
+    "DATA": "data_param",
+    "IMAGE_DATA": "image_data_param",
+    "VIDEO_DATA": "image_data_param",
+    "WINDOW_DATA": "window_data_param",
+}
 TRANSFORM_FIELDS = ("scale", "mean_file", "crop_size", "mirror")
 
 
@@ -151,6 +160,18 @@ def upgrade_v1_layer(old: V1LayerParameter, new: LayerParameter) -> None:
             getattr(new, field.name).extend(value)
         else:
             getattr(new, RENAMED.get(field.name, field.name)).CopyFrom(value)
+    if new.type == "VideoData":
+        _move_to_video_param(new)
+
+
+def _move_to_video_param(layer: LayerParameter) -> None:
+    """Give a VideoData of C3D v1.0 the fields of its image_data_param; mean_value belongs to transform_param."""
+    for field, value in layer.image_data_param.ListFields():
+        if field.name == "mean_value":
+            layer.transform_param.mean_value.append(value)
+        else:
+            setattr(layer.video_data_param, field.name, value)
+    layer.ClearField("image_data_param")
 
 
 def _param(layer: LayerParameter, i: int) -> ParamSpec:
