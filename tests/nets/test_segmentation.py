@@ -34,7 +34,7 @@ def folder(tmp_path, monkeypatch):
 
 
 def segnet():
-    """bayesian_segnet_basic: LRN, pooling with masks, BN, Dropout, Upsample, and a loss with a weight for each class."""
+    """bayesian_segnet_basic: LRN, pooling with masks, BN, Dropout, Upsample, and a weight for each class."""
     n = NetSpec()
     n.data, n.label = L.DenseImageData(
         ntop=2, dense_image_data_param=dict(source="maps.txt", batch_size=4, shuffle=True, mirror=True)
