@@ -138,6 +138,7 @@ from minicaffe.layers.extensions import (  # noqa: F401
     lpq_loss,
     m2pelu,
     malis_loss,
+    map_detection_loss,
     margin_inner_product,
     mask_pooling,
     mask_resize,
