@@ -348,6 +348,8 @@ class LayerParameter(Message):
     gradient_scaler_param: GradientScalerParameter
     dense_image_data_param: DenseImageDataParameter
     seg_accuracy_param: SegAccuracyParameter
+    mat_write_param: MatWriteParameter
+    padding_param: PaddingParameter
     spatial_dropout_param: SpatialDropoutParameter
     lstm_param: LSTMParameter
     reverse_param: ReverseParameter
@@ -365,6 +367,8 @@ class LayerParameter(Message):
     unpooling_param: UnpoolingParameter
     roi_warping_param: ROIWarpingParameter
     mask_resize_param: MaskResizeParameter
+    imresize_param: ImResizeParameter
+    nms_param: NmsParameter
     convolution3d_param: Convolution3DParameter
     pooling3d_param: Pooling3DParameter
     reorg_param: ReorgParameter
@@ -372,6 +376,10 @@ class LayerParameter(Message):
     yolov3_detection_output_param: Yolov3DetectionOutputParameter
     yolov3_param: Yolov3Parameter
     region_loss_param: RegionLossParameter
+    detection_loss_param: DetectionLossParameter
+    eval_detection_param: EvalDetectionParameter
+    yolo_seg_param: YoloSegParameter
+    segmentation_evaluate_param: SegmentationEvaluateParameter
     def __init__(self, **fields: Any) -> None: ...
 
 
@@ -574,6 +582,7 @@ class DataParameter(Message):
     parser_threads: int
     cache: bool
     shuffle: bool
+    side: RepeatedScalarFieldContainer[int]
     def __init__(self, **fields: Any) -> None: ...
 
 
@@ -683,6 +692,7 @@ class ImageDataParameter(Message):
     precache: bool
     label_type: int
     ignore_label: int
+    has_label: bool
     normalize: bool
     def __init__(self, **fields: Any) -> None: ...
 
@@ -1012,9 +1022,15 @@ class V1LayerParameter(Message):
     CROP: int
     IMAGE_SEG_DATA: int
     SEG_ACCURACY: int
+    MAT_WRITE: int
+    INTERP: int
+    PADDING: int
     DENSE_IMAGE_DATA: int
+    BN: int
+    ELTWISE_ACCURACY: int
     MULTI_STAGE_MEANFIELD: int
     UNPOOLING: int
+    WINDOW_SEG_DATA: int
     CONVOLUTION3D: int
     POOLING3D: int
     DECONVOLUTION3D: int
@@ -1066,6 +1082,13 @@ class V1LayerParameter(Message):
     layer: V0LayerParameter
     dense_image_data_param: DenseImageDataParameter
     seg_accuracy_param: SegAccuracyParameter
+    mat_write_param: MatWriteParameter
+    strict_dim: bool
+    interp_param: InterpParameter
+    padding_param: PaddingParameter
+    softmaxloss_param: LossParameter
+    bn_param: BNParameter
+    eltwise_accuracy_param: AccuracyParameter
     multi_stage_meanfield_param: MultiStageMeanfieldParameter
     unpooling_param: UnpoolingParameter
     def __init__(self, **fields: Any) -> None: ...
@@ -1986,6 +2009,20 @@ class SegAccuracyParameter(Message):
     def __init__(self, **fields: Any) -> None: ...
 
 
+class MatWriteParameter(Message):
+    prefix: str
+    source: str
+    strip: int
+    period: int
+    def __init__(self, **fields: Any) -> None: ...
+
+
+class PaddingParameter(Message):
+    pad_beg: int
+    pad_end: int
+    def __init__(self, **fields: Any) -> None: ...
+
+
 class SpatialDropoutParameter(Message):
     dropout_ratio: float
     def __init__(self, **fields: Any) -> None: ...
@@ -2154,6 +2191,23 @@ class MaskResizeParameter(Message):
     def __init__(self, **fields: Any) -> None: ...
 
 
+class ImResizeParameter(Message):
+    target_spatial_width: int
+    target_spatial_height: int
+    factor: float
+    start_scale: float
+    scale_gap: float
+    def __init__(self, **fields: Any) -> None: ...
+
+
+class NmsParameter(Message):
+    threshold: float
+    num_peak: int
+    max_peaks: int
+    num_parts: int
+    def __init__(self, **fields: Any) -> None: ...
+
+
 class Convolution3DParameter(Message):
     num_output: int
     bias_term: bool
@@ -2265,4 +2319,65 @@ class RegionLossParameter(Message):
     biases: RepeatedScalarFieldContainer[float]
     softmax_tree: str
     class_map: str
+    def __init__(self, **fields: Any) -> None: ...
+
+
+class DetectionLossParameter(Message):
+    side: int
+    num_class: int
+    num_object: int
+    object_scale: float
+    noobject_scale: float
+    class_scale: float
+    coord_scale: float
+    sqrt: bool
+    constriant: bool
+    cls_num: int
+    coord_num: int
+    lambda: float
+    field_h: int
+    field_w: int
+    downsample_rate: int
+    bb_smooth: bool
+    field_whr: float
+    field_xyr: float
+    bg_threshold: float
+    bg_multiple: int
+    sample_mode: str
+    objectness: bool
+    iou_weighted: bool
+    pos_neg_weighted: bool
+    def __init__(self, **fields: Any) -> None: ...
+
+
+class EvalDetectionParameter(Message):
+    ScoreType: EnumTypeWrapper
+    OBJ: int
+    PROB: int
+    MULTIPLY: int
+    side: int
+    num_class: int
+    num_object: int
+    threshold: float
+    sqrt: bool
+    constriant: bool
+    score_type: int
+    nms: float
+    biases: RepeatedScalarFieldContainer[float]
+    save_output_param: SaveOutputParameter
+    def __init__(self, **fields: Any) -> None: ...
+
+
+class YoloSegParameter(Message):
+    num_class: int
+    object_scale: float
+    class_scale: float
+    use_logic_gradient: bool
+    use_hardsigmoid: bool
+    def __init__(self, **fields: Any) -> None: ...
+
+
+class SegmentationEvaluateParameter(Message):
+    num_classes: int
+    threshold: float
     def __init__(self, **fields: Any) -> None: ...

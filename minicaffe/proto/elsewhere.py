@@ -36,12 +36,8 @@ FORKS = {
     ),
     "C3D's Caffe": Fork(
         "facebookarchive/C3D",
-        types="VideoSegmentationData VideoWithVoxelTruthData VoxelSoftmax VoxelSoftmaxLoss",
-        fields="""ImageDataParameter: is_flow new_length num_truth_channels truth_scale use_image use_temporal_jitter
-            VideoDataParameter: max_sampling_rate num_of_labels sampling_rate use_image use_multiple_label
-                use_sampling_rate_jitter use_temporal_jitter""",
-        hints="""ImageDataParameter: show_data
-            VideoDataParameter: show_data""",
+        types="VideoSegmentationData VideoWithVoxelTruthData",
+        fields="ImageDataParameter: is_flow num_truth_channels truth_scale",
     ),
     "CaffeOnSpark": Fork(
         "yahoo/CaffeOnSpark",
@@ -59,9 +55,8 @@ FORKS = {
     "CTPN's Caffe": Fork("tianzhi0549/CTPN", fields="SolverParameter: stepearly"),
     "DeepLab's and PSPNet's Caffe": Fork(
         "hszhao/PSPNet",
-        types="MatRead MatWrite UniqueLabel",
-        fields="""densecrf_param mat_read_param mat_write_param unique_label_param
-            V1LayerParameter: strict_dim""",
+        types="MatRead UniqueLabel",
+        fields="densecrf_param mat_read_param unique_label_param",
     ),
     "dreadlord1984's Caffe, for SSD": Fork(
         "dreadlord1984/SSD_windows_caffe",
@@ -72,17 +67,16 @@ FORKS = {
     ),
     "ducha-aiki's Caffe": Fork(
         "ducha-aiki/caffe",
-        types="APL EltwiseAffine RReLU",
-        fields="""apl_param eltwise_affine_param rrelu_param
+        types="APL",
+        fields="""apl_param
             ResizeParameter: max_sz min_sz multiscale""",
     ),
     "Faster R-CNN in C++": Fork("makefile/frcnn", types="FrcnnAnchorTarget FrcnnProposalTarget FrcnnRoiData"),
     "FlowNet2's Caffe": Fork(
         "lmb-freiburg/flownet2",
-        types="""CustomData DataAugmentation FlowAugmentation FLOWriter GenerateAugmentationParameters
-            ImgReader""",
-        fields="""augmentation_param coeff_schedule_param writer_param
-            DataParameter: encoding preselection_file preselection_label rand_permute rand_permute_seed slice_point""",
+        types="CustomData",
+        fields="""DataParameter: encoding preselection_file preselection_label rand_permute rand_permute_seed
+            slice_point""",
         hints="DataParameter: verbose",
     ),
     "forks for text recognition (CTC)": Fork(
@@ -90,13 +84,6 @@ FORKS = {
         types="CTCDecoder SequenceAccuracy WarpCTC",
         fields="warp_ctc_loss_param warpctc_param",
     ),
-    "forks for video (TSN, video-caffe, R-C3D, C3D)": Fork(
-        "",
-        types="VideoData",
-        fields="""VideoDataParameter: batch_size is_color new_height new_length new_width rand_skip root_folder
-            shuffle source""",
-    ),
-    "forks with a focal loss": Fork("", types="FocalLoss", fields="focal_loss_param"),
     "forks with deformable convolution": Fork(
         "",
         types="DeformableConvolution DeformablePSROIPooling",
@@ -108,7 +95,6 @@ FORKS = {
         fields="local_conv_param local_param",
     ),
     "forks with spatial transformers": Fork("", types="SpatialTransformer", fields="st_loss_param st_param"),
-    "hwgq's Caffe": Fork("zhaoweicai/hwgq", types="Quant", fields="quant_param"),
     "Intel's Caffe": Fork(
         "intel/caffe",
         fields="""mn_activation_param mn_param_grad_compress_param
@@ -122,17 +108,6 @@ FORKS = {
         fields="""DistortionParameter: all_effects brightness contrast hue prob random_order saturation
             NoiseParameter: all_effects
             TransformationParameter: geometry_param rotate untransformed_top""",
-    ),
-    "Lifted Structured Embedding's Caffe": Fork(
-        "rksltnl/Caffe-Deep-Metric-Learning-CVPR16",
-        types="LiftedStructSimilaritySoftmaxLoss",
-        fields="lifted_struct_sim_softmax_loss_param",
-    ),
-    "MPELU's Caffe": Fork("Coldmooon/Code-for-MPELU", types="M2PELU MPELU", fields="m2pelu_param mpelu_param"),
-    "MS-CNN's or YOLO v1's Caffe, two layers of one name": Fork(
-        "",
-        types="DetectionLoss",
-        fields="detection_loss_param",
     ),
     "naibaf7's Caffe, for U-Net": Fork(
         "naibaf7/caffe",
@@ -154,28 +129,17 @@ FORKS = {
     ),
     "OpenPose's Caffe": Fork(
         "CMU-Perceptual-Computing-Lab/caffe_train",
-        types="CPMData ImResize Nms",
-        fields="cpm_transform_param imresize_param nms_param",
+        types="CPMData",
+        fields="cpm_transform_param",
     ),
-    "R-C3D's Caffe": Fork("VisionLearningGroup/R-C3D", fields="ROIPoolingParameter: pooled_l temporal_scale"),
     "Ristretto": Fork("pmgysel/caffe", types="ConvolutionRistretto DeconvolutionRistretto FcRistretto LRNRistretto"),
-    "soeaver's Caffe": Fork("soeaver/caffe-model", types="SeLu SeLuDropout", fields="selu_dropout_param"),
     "the Caffe ports of YOLO": Fork(
         "eric612/MobileNet-YOLO",
-        types="""AssistedExcitation BoxData EvalDetection LaneData Mish Region SegmentationEvaluate
-            YoloSeg YoloV2Loss YoloV3Loss""",
-        fields="""eval_detection_param mish_param segmentation_evaluate_param
-            yolo_seg_param yolo_v2_loss_param yolo_v3_loss_param
-            AnnotatedDataParameter: difficult_label_warmup
-            DataParameter: side""",
+        types="AssistedExcitation LaneData Mish Region YoloV2Loss YoloV3Loss",
+        fields="""mish_param yolo_v2_loss_param yolo_v3_loss_param
+            AnnotatedDataParameter: difficult_label_warmup""",
     ),
-    "TSN's Caffe, for video": Fork(
-        "yjxiong/caffe",
-        fields="""TransformationParameter: fix_crop is_flow max_distort more_fix_crop multi_scale original_image
-            scale_ratios stride
-            VideoDataParameter: encoded grayscale modality name_pattern num_segments""",
-        hints="NetParameter: mem_param",
-    ),
+    "TSN's Caffe, for video": Fork("yjxiong/caffe", fields="TransformationParameter: original_image stride"),
 }
 
 #: Words in place of numbers, which a script of the fork replaces: the pattern, and whose they are.

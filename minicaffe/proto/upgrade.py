@@ -29,6 +29,7 @@ NET_STEPS = (
     ("convolutions with holes", upgrade_forks.needs_hole_upgrade, upgrade_forks.upgrade_hole),
     ("losses and crops of nets for edges", upgrade_forks.needs_edge_upgrade, upgrade_forks.upgrade_edges),
     ("BatchNorm layers with learning rates", upgrade_v1.needs_batch_norm_upgrade, upgrade_v1.upgrade_batch_norm),
+    ("Eltwise layers with one bottom", upgrade_forks.needs_factor_upgrade, upgrade_forks.upgrade_factor),
     ("Warp layers with positions", upgrade_forks.needs_positions_upgrade, upgrade_forks.upgrade_positions),
 )
 

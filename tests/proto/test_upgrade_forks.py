@@ -209,6 +209,19 @@ def test_no_code_reads_the_fields_that_are_called_not_applied():
         assert not re.search(rf"\b{name}\b", code), name
 
 
+# ------------------------------------------------------------------------------------------- Eltwise of one bottom
+
+
+def test_a_sum_of_one_term_becomes_a_power():
+    """As in FlowNet 2.0's nets."""
+    text = 'layer { name: "s" type: "Eltwise" bottom: "x" top: "y" eltwise_param { operation: SUM coeff: 0.5 } }'
+    assert upgraded(text) == net('layer { name: "s" type: "Power" bottom: "x" top: "y" power_param { scale: 0.5 } }')
+    plain = 'layer { name: "s" type: "Eltwise" bottom: "x" bottom: "z" top: "y" eltwise_param { coeff: [1, 2] } }'
+    assert upgraded(plain) == net(plain)
+    product = 'layer { name: "s" type: "Eltwise" bottom: "x" top: "y" eltwise_param { operation: PROD } }'
+    assert upgraded(product) == net(product)
+
+
 @pytest.mark.parametrize(("text", "dilation"), [
     ("hole: 2", [2]), ("hole_h: 3", [3, 1]), ("hole_h: 3 hole_w: 4", [3, 4]), ("dilation: 5", [5]), ("", []),
 ])  # fmt: skip
