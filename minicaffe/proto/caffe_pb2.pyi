@@ -100,6 +100,7 @@ class NetParameter(Message):
     preprocess: PreprocessParameter
     bn_stats_batch_size: int
     multinode: MultinodeParameter
+    mem_param: MemoryOptimizationParameter
     def __init__(self, **fields: Any) -> None: ...
 
 
@@ -326,6 +327,10 @@ class LayerParameter(Message):
     downsample_param: DownsampleParameter
     accum_param: AccumParameter
     mean_param: MeanParameter
+    augmentation_param: AugmentationParameter
+    coeff_schedule_param: CoeffScheduleParameter
+    writer_param: WriterParameter
+    reader_param: ReaderParameter
     grid_param: GridParameter
     expmax_param: ExpMaxParameter
     warp_param: WarpParameter
@@ -340,6 +345,14 @@ class LayerParameter(Message):
     largemargin_inner_product_param: MarginInnerProductParameter
     combined_margin_param: CombinedMarginParameter
     cosin_add_m_param: CosinAddmParameter
+    lifted_struct_sim_softmax_loss_param: LiftedStructSimilaritySoftmaxLossParameter
+    focal_loss_param: FocalLossParameter
+    m2pelu_param: M2PELUParameter
+    quant_param: QuantParameter
+    rrelu_param: RReLUParameter
+    eltwise_affine_param: EltwiseAffineParameter
+    mpelu_param: M2PELUParameter
+    selu_dropout_param: SeLuDropoutParameter
     image_gt_data_param: ImageGtDataParameter
     detection_accuracy_param: DetectionAccuracyParameter
     quantization_param: QuantizationParameter
@@ -427,6 +440,12 @@ class TransformationParameter(Message):
     scale_factors: RepeatedScalarFieldContainer[float]
     crop_width: int
     crop_height: int
+    fix_crop: bool
+    multi_scale: bool
+    scale_ratios: RepeatedScalarFieldContainer[float]
+    max_distort: int
+    is_flow: bool
+    more_fix_crop: bool
     def __init__(self, **fields: Any) -> None: ...
 
 
@@ -694,6 +713,12 @@ class ImageDataParameter(Message):
     ignore_label: int
     has_label: bool
     normalize: bool
+    new_length: int
+    show_data: int
+    use_image: bool
+    sampling_rate: int
+    use_temporal_jitter: bool
+    mean_value: float
     def __init__(self, **fields: Any) -> None: ...
 
 
@@ -1034,6 +1059,9 @@ class V1LayerParameter(Message):
     CONVOLUTION3D: int
     POOLING3D: int
     DECONVOLUTION3D: int
+    VIDEO_DATA: int
+    VOXEL_SOFTMAX: int
+    VOXEL_SOFTMAX_LOSS: int
     DimCheckMode: EnumTypeWrapper
     STRICT: int
     PERMISSIVE: int
@@ -1233,10 +1261,35 @@ class VideoDataParameter(Message):
     VideoType: EnumTypeWrapper
     WEBCAM: int
     VIDEO: int
+    Modality: EnumTypeWrapper
+    RGB: int
+    FLOW: int
     video_type: int
     device_id: int
     video_file: str
     skip_frames: int
+    source: str
+    batch_size: int
+    rand_skip: int
+    shuffle: bool
+    new_height: int
+    new_width: int
+    new_length: int
+    is_color: bool
+    root_folder: str
+    use_image: bool
+    use_temporal_jitter: bool
+    sampling_rate: int
+    max_sampling_rate: int
+    use_sampling_rate_jitter: bool
+    use_multiple_label: bool
+    num_of_labels: int
+    show_data: bool
+    num_segments: int
+    modality: int
+    name_pattern: str
+    encoded: bool
+    grayscale: bool
     def __init__(self, **fields: Any) -> None: ...
 
 
@@ -1511,6 +1564,8 @@ class ROIPoolingParameter(Message):
     pooled_w: int
     spatial_scale: float
     pad_ratio: float
+    pooled_l: int
+    temporal_scale: float
     def __init__(self, **fields: Any) -> None: ...
 
 
@@ -1734,6 +1789,91 @@ class MeanParameter(Message):
     def __init__(self, **fields: Any) -> None: ...
 
 
+class RandomGeneratorParameter(Message):
+    rand_type: str
+    exp: bool
+    mean: float
+    spread: float
+    prob: float
+    apply_schedule: bool
+    discretize: bool
+    multiplier: float
+    def __init__(self, **fields: Any) -> None: ...
+
+
+class AugmentationParameter(Message):
+    crop_width: int
+    crop_height: int
+    write_augmented: str
+    max_multiplier: float
+    augment_during_test: bool
+    recompute_mean: int
+    write_mean: str
+    mean_per_pixel: bool
+    mean: RepeatedScalarFieldContainer[float]
+    mode: str
+    bottomwidth: int
+    bottomheight: int
+    num: int
+    chromatic_eigvec: RepeatedScalarFieldContainer[float]
+    mirror: RandomGeneratorParameter
+    translate: RandomGeneratorParameter
+    rotate: RandomGeneratorParameter
+    zoom: RandomGeneratorParameter
+    squeeze: RandomGeneratorParameter
+    translate_x: RandomGeneratorParameter
+    translate_y: RandomGeneratorParameter
+    gamma: RandomGeneratorParameter
+    brightness: RandomGeneratorParameter
+    contrast: RandomGeneratorParameter
+    color: RandomGeneratorParameter
+    lmult_pow: RandomGeneratorParameter
+    lmult_mult: RandomGeneratorParameter
+    lmult_add: RandomGeneratorParameter
+    sat_pow: RandomGeneratorParameter
+    sat_mult: RandomGeneratorParameter
+    sat_add: RandomGeneratorParameter
+    col_pow: RandomGeneratorParameter
+    col_mult: RandomGeneratorParameter
+    col_add: RandomGeneratorParameter
+    ladd_pow: RandomGeneratorParameter
+    ladd_mult: RandomGeneratorParameter
+    ladd_add: RandomGeneratorParameter
+    col_rotate: RandomGeneratorParameter
+    fog_amount: RandomGeneratorParameter
+    fog_size: RandomGeneratorParameter
+    motion_blur_angle: RandomGeneratorParameter
+    motion_blur_size: RandomGeneratorParameter
+    shadow_angle: RandomGeneratorParameter
+    shadow_distance: RandomGeneratorParameter
+    shadow_strength: RandomGeneratorParameter
+    noise: RandomGeneratorParameter
+    def __init__(self, **fields: Any) -> None: ...
+
+
+class CoeffScheduleParameter(Message):
+    half_life: float
+    initial_coeff: float
+    final_coeff: float
+    def __init__(self, **fields: Any) -> None: ...
+
+
+class WriterParameter(Message):
+    file: str
+    folder: str
+    prefix: str
+    suffix: str
+    normalize: bool
+    scale: float
+    def __init__(self, **fields: Any) -> None: ...
+
+
+class ReaderParameter(Message):
+    file: str
+    num: int
+    def __init__(self, **fields: Any) -> None: ...
+
+
 class GridParameter(Message):
     height: int
     width: int
@@ -1858,6 +1998,59 @@ class CombinedMarginParameter(Message):
 class CosinAddmParameter(Message):
     m: float
     transform_test: bool
+    def __init__(self, **fields: Any) -> None: ...
+
+
+class LiftedStructSimilaritySoftmaxLossParameter(Message):
+    margin: float
+    def __init__(self, **fields: Any) -> None: ...
+
+
+class FocalLossParameter(Message):
+    Type: EnumTypeWrapper
+    ORIGIN: int
+    LINEAR: int
+    type: int
+    gamma: float
+    alpha: float
+    beta: float
+    axis: int
+    def __init__(self, **fields: Any) -> None: ...
+
+
+class M2PELUParameter(Message):
+    alpha_filler: FillerParameter
+    beta_filler: FillerParameter
+    channel_shared: bool
+    gamma_filler: FillerParameter
+    def __init__(self, **fields: Any) -> None: ...
+
+
+class QuantParameter(Message):
+    forward_func: str
+    backward_func: str
+    clip_thr: float
+    negative_slope: float
+    thrs: RepeatedScalarFieldContainer[float]
+    centers: RepeatedScalarFieldContainer[float]
+    def __init__(self, **fields: Any) -> None: ...
+
+
+class RReLUParameter(Message):
+    lb: float
+    ub: float
+    def __init__(self, **fields: Any) -> None: ...
+
+
+class EltwiseAffineParameter(Message):
+    slope_filler: FillerParameter
+    bias_filler: FillerParameter
+    channel_shared: bool
+    def __init__(self, **fields: Any) -> None: ...
+
+
+class SeLuDropoutParameter(Message):
+    dropout_ratio: float
     def __init__(self, **fields: Any) -> None: ...
 
 
@@ -2205,6 +2398,13 @@ class NmsParameter(Message):
     num_peak: int
     max_peaks: int
     num_parts: int
+    def __init__(self, **fields: Any) -> None: ...
+
+
+class MemoryOptimizationParameter(Message):
+    optimize_train: bool
+    optimize_test: bool
+    exclude_blob: RepeatedScalarFieldContainer[str]
     def __init__(self, **fields: Any) -> None: ...
 
 
