@@ -39,18 +39,16 @@ FORKS = {
         types="VideoSegmentationData VideoWithVoxelTruthData",
         fields="ImageDataParameter: is_flow num_truth_channels truth_scale",
     ),
-    "CaffeOnSpark": Fork(
-        "yahoo/CaffeOnSpark",
-        types="CoSData",
-        fields="""cos_data_param source_class
-            MemoryDataParameter: dataframe_column_select dataframe_format image_encoded source""",
-        hints="MemoryDataParameter: share_in_parallel",
-    ),
     "Cascade R-CNN's Caffe": Fork(
         "zhaoweicai/cascade-rcnn",
         types="DetectionData DetectionGroupAccuracy DetectionGroupLoss EvalData FrcnnOutput",
         fields="""detection_data_param detection_group_accuracy_param detection_group_loss_param eval_data_param
             frcnn_output_param""",
+    ),
+    "CombinedMargin's Caffe": Fork(
+        "gehaocool/CombinedMargin-caffe",
+        fields="""TransformationParameter: apply_probability contrast_brightness_adjustment max_color_shift max_contrast
+                max_smooth min_contrast smooth_filtering""",
     ),
     "CTPN's Caffe": Fork("tianzhi0549/CTPN", fields="SolverParameter: stepearly"),
     "DeepLab's and PSPNet's Caffe": Fork(
@@ -58,6 +56,7 @@ FORKS = {
         types="MatRead UniqueLabel",
         fields="densecrf_param mat_read_param unique_label_param",
     ),
+    "DeepSkeleton's Caffe": Fork("zeakey/DeepSkeleton", types="Quantize Rescale", fields="rescale_param"),
     "dreadlord1984's Caffe, for SSD": Fork(
         "dreadlord1984/SSD_windows_caffe",
         types="SmoothL1LossD",
@@ -105,9 +104,12 @@ FORKS = {
     "jolibrain's Caffe": Fork(
         "jolibrain/caffe",
         types="SparseData SparseInnerProduct",
-        fields="""DistortionParameter: all_effects brightness contrast hue prob random_order saturation
-            NoiseParameter: all_effects
-            TransformationParameter: geometry_param rotate untransformed_top""",
+        fields="TransformationParameter: geometry_param rotate untransformed_top",
+    ),
+    "naibaf7's Caffe, for fused layers": Fork(
+        "naibaf7/caffe",
+        fields="""ConvolutionParameter: fuse_type
+            LRNParameter: fuse_type pooling_param""",
     ),
     "naibaf7's Caffe, for U-Net": Fork(
         "naibaf7/caffe",
@@ -116,7 +118,8 @@ FORKS = {
     ),
     "NormFace's and AM-Softmax's Caffe": Fork(
         "happynear/caffe-windows",
-        fields="""
+        types="GlobalLSEMargin LabelSpecificRescale",
+        fields="""label_specific_rescale_param
 
             SoftmaxParameter: class_weight cutting_point hard_mining_label hard_ratio label_smooth_factor""",
     ),
@@ -133,13 +136,19 @@ FORKS = {
         fields="cpm_transform_param",
     ),
     "Ristretto": Fork("pmgysel/caffe", types="ConvolutionRistretto DeconvolutionRistretto FcRistretto LRNRistretto"),
+    "TextBoxes++'s Caffe": Fork("MhLiao/TextBoxes_plusplus", fields="DetectionOutputParameter: use_polygon"),
     "the Caffe ports of YOLO": Fork(
         "eric612/MobileNet-YOLO",
         types="AssistedExcitation LaneData Mish Region YoloV2Loss YoloV3Loss",
         fields="""mish_param yolo_v2_loss_param yolo_v3_loss_param
             AnnotatedDataParameter: difficult_label_warmup""",
     ),
-    "TSN's Caffe, for video": Fork("yjxiong/caffe", fields="TransformationParameter: original_image stride"),
+    "TSN's Caffe, for video": Fork(
+        "yjxiong/caffe",
+        types="SegData",
+        fields="""seg_data_param
+            TransformationParameter: original_image stride""",
+    ),
 }
 
 #: Words in place of numbers, which a script of the fork replaces: the pattern, and whose they are.
