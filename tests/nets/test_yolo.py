@@ -53,7 +53,7 @@ NETS = {
     "yolov1": (yolo_nets.yolov1, cells, {}, 0.002),
     "yolo9000": (yolo_nets.yolo9000, annotated, {}, 0.02),
     "yolov3": (yolo_nets.yolov3, padded, {}, 0.02),
-    "yolov3_giou": (yolo_nets.yolov3, padded, dict(iou_loss="GIOU", iou_normalizer=0.5), 0.02),
+    "yolov3_giou": (yolo_nets.yolov3, padded, dict(iou_loss="GIOU", iou_normalizer=0.5), 0.005),
 }
 
 
