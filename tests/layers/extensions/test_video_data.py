@@ -48,7 +48,7 @@ def first_batch(*args, **options):
     return blobs[0].data, blobs[1].data.tolist()
 
 
-def test_clips_of_folders_and_of_files(folder):
+def test_clips_of_folders_and_of_files(folder, engine):
     lines = ["video 0 1 5", "video 1 3 6", "2.tif 9 7"]
     clips, labels = first_batch(folder, lines, "batch_size: 3 new_length: 4")
     assert clips.shape == (3, 3, 4, HIGH, WIDE) and labels == [5, 6, 7]
@@ -127,7 +127,7 @@ def test_tsn(folder):
         assert found == set(range(4 * part, 4 * part + 4))
 
 
-def test_tsn_with_flow(folder):
+def test_tsn_with_flow(folder, engine):
     text = "num_segments: 2 new_length: 2"  # FLOW is the default
     clips, _ = first_batch(folder, [f"video 2 {FRAMES} 1"], text, phase=TEST)
     flow = PIXELS[2][[2, 3, 8, 9]][..., :2].transpose(0, 3, 1, 2)  # in the middle of frames 0 to 5, 6 to 11
