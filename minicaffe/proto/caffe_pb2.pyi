@@ -327,6 +327,10 @@ class LayerParameter(Message):
     downsample_param: DownsampleParameter
     accum_param: AccumParameter
     mean_param: MeanParameter
+    augmentation_param: AugmentationParameter
+    coeff_schedule_param: CoeffScheduleParameter
+    writer_param: WriterParameter
+    reader_param: ReaderParameter
     grid_param: GridParameter
     expmax_param: ExpMaxParameter
     warp_param: WarpParameter
@@ -341,6 +345,14 @@ class LayerParameter(Message):
     largemargin_inner_product_param: MarginInnerProductParameter
     combined_margin_param: CombinedMarginParameter
     cosin_add_m_param: CosinAddmParameter
+    lifted_struct_sim_softmax_loss_param: LiftedStructSimilaritySoftmaxLossParameter
+    focal_loss_param: FocalLossParameter
+    m2pelu_param: M2PELUParameter
+    quant_param: QuantParameter
+    rrelu_param: RReLUParameter
+    eltwise_affine_param: EltwiseAffineParameter
+    mpelu_param: M2PELUParameter
+    selu_dropout_param: SeLuDropoutParameter
     image_gt_data_param: ImageGtDataParameter
     detection_accuracy_param: DetectionAccuracyParameter
     quantization_param: QuantizationParameter
@@ -349,6 +361,8 @@ class LayerParameter(Message):
     gradient_scaler_param: GradientScalerParameter
     dense_image_data_param: DenseImageDataParameter
     seg_accuracy_param: SegAccuracyParameter
+    mat_write_param: MatWriteParameter
+    padding_param: PaddingParameter
     spatial_dropout_param: SpatialDropoutParameter
     lstm_param: LSTMParameter
     reverse_param: ReverseParameter
@@ -366,6 +380,8 @@ class LayerParameter(Message):
     unpooling_param: UnpoolingParameter
     roi_warping_param: ROIWarpingParameter
     mask_resize_param: MaskResizeParameter
+    imresize_param: ImResizeParameter
+    nms_param: NmsParameter
     convolution3d_param: Convolution3DParameter
     pooling3d_param: Pooling3DParameter
     reorg_param: ReorgParameter
@@ -373,6 +389,10 @@ class LayerParameter(Message):
     yolov3_detection_output_param: Yolov3DetectionOutputParameter
     yolov3_param: Yolov3Parameter
     region_loss_param: RegionLossParameter
+    detection_loss_param: DetectionLossParameter
+    eval_detection_param: EvalDetectionParameter
+    yolo_seg_param: YoloSegParameter
+    segmentation_evaluate_param: SegmentationEvaluateParameter
     def __init__(self, **fields: Any) -> None: ...
 
 
@@ -581,6 +601,7 @@ class DataParameter(Message):
     parser_threads: int
     cache: bool
     shuffle: bool
+    side: RepeatedScalarFieldContainer[int]
     def __init__(self, **fields: Any) -> None: ...
 
 
@@ -690,6 +711,7 @@ class ImageDataParameter(Message):
     precache: bool
     label_type: int
     ignore_label: int
+    has_label: bool
     normalize: bool
     new_length: int
     show_data: int
@@ -1025,9 +1047,15 @@ class V1LayerParameter(Message):
     CROP: int
     IMAGE_SEG_DATA: int
     SEG_ACCURACY: int
+    MAT_WRITE: int
+    INTERP: int
+    PADDING: int
     DENSE_IMAGE_DATA: int
+    BN: int
+    ELTWISE_ACCURACY: int
     MULTI_STAGE_MEANFIELD: int
     UNPOOLING: int
+    WINDOW_SEG_DATA: int
     CONVOLUTION3D: int
     POOLING3D: int
     DECONVOLUTION3D: int
@@ -1082,6 +1110,13 @@ class V1LayerParameter(Message):
     layer: V0LayerParameter
     dense_image_data_param: DenseImageDataParameter
     seg_accuracy_param: SegAccuracyParameter
+    mat_write_param: MatWriteParameter
+    strict_dim: bool
+    interp_param: InterpParameter
+    padding_param: PaddingParameter
+    softmaxloss_param: LossParameter
+    bn_param: BNParameter
+    eltwise_accuracy_param: AccuracyParameter
     multi_stage_meanfield_param: MultiStageMeanfieldParameter
     unpooling_param: UnpoolingParameter
     def __init__(self, **fields: Any) -> None: ...
@@ -1754,6 +1789,91 @@ class MeanParameter(Message):
     def __init__(self, **fields: Any) -> None: ...
 
 
+class RandomGeneratorParameter(Message):
+    rand_type: str
+    exp: bool
+    mean: float
+    spread: float
+    prob: float
+    apply_schedule: bool
+    discretize: bool
+    multiplier: float
+    def __init__(self, **fields: Any) -> None: ...
+
+
+class AugmentationParameter(Message):
+    crop_width: int
+    crop_height: int
+    write_augmented: str
+    max_multiplier: float
+    augment_during_test: bool
+    recompute_mean: int
+    write_mean: str
+    mean_per_pixel: bool
+    mean: RepeatedScalarFieldContainer[float]
+    mode: str
+    bottomwidth: int
+    bottomheight: int
+    num: int
+    chromatic_eigvec: RepeatedScalarFieldContainer[float]
+    mirror: RandomGeneratorParameter
+    translate: RandomGeneratorParameter
+    rotate: RandomGeneratorParameter
+    zoom: RandomGeneratorParameter
+    squeeze: RandomGeneratorParameter
+    translate_x: RandomGeneratorParameter
+    translate_y: RandomGeneratorParameter
+    gamma: RandomGeneratorParameter
+    brightness: RandomGeneratorParameter
+    contrast: RandomGeneratorParameter
+    color: RandomGeneratorParameter
+    lmult_pow: RandomGeneratorParameter
+    lmult_mult: RandomGeneratorParameter
+    lmult_add: RandomGeneratorParameter
+    sat_pow: RandomGeneratorParameter
+    sat_mult: RandomGeneratorParameter
+    sat_add: RandomGeneratorParameter
+    col_pow: RandomGeneratorParameter
+    col_mult: RandomGeneratorParameter
+    col_add: RandomGeneratorParameter
+    ladd_pow: RandomGeneratorParameter
+    ladd_mult: RandomGeneratorParameter
+    ladd_add: RandomGeneratorParameter
+    col_rotate: RandomGeneratorParameter
+    fog_amount: RandomGeneratorParameter
+    fog_size: RandomGeneratorParameter
+    motion_blur_angle: RandomGeneratorParameter
+    motion_blur_size: RandomGeneratorParameter
+    shadow_angle: RandomGeneratorParameter
+    shadow_distance: RandomGeneratorParameter
+    shadow_strength: RandomGeneratorParameter
+    noise: RandomGeneratorParameter
+    def __init__(self, **fields: Any) -> None: ...
+
+
+class CoeffScheduleParameter(Message):
+    half_life: float
+    initial_coeff: float
+    final_coeff: float
+    def __init__(self, **fields: Any) -> None: ...
+
+
+class WriterParameter(Message):
+    file: str
+    folder: str
+    prefix: str
+    suffix: str
+    normalize: bool
+    scale: float
+    def __init__(self, **fields: Any) -> None: ...
+
+
+class ReaderParameter(Message):
+    file: str
+    num: int
+    def __init__(self, **fields: Any) -> None: ...
+
+
 class GridParameter(Message):
     height: int
     width: int
@@ -1878,6 +1998,59 @@ class CombinedMarginParameter(Message):
 class CosinAddmParameter(Message):
     m: float
     transform_test: bool
+    def __init__(self, **fields: Any) -> None: ...
+
+
+class LiftedStructSimilaritySoftmaxLossParameter(Message):
+    margin: float
+    def __init__(self, **fields: Any) -> None: ...
+
+
+class FocalLossParameter(Message):
+    Type: EnumTypeWrapper
+    ORIGIN: int
+    LINEAR: int
+    type: int
+    gamma: float
+    alpha: float
+    beta: float
+    axis: int
+    def __init__(self, **fields: Any) -> None: ...
+
+
+class M2PELUParameter(Message):
+    alpha_filler: FillerParameter
+    beta_filler: FillerParameter
+    channel_shared: bool
+    gamma_filler: FillerParameter
+    def __init__(self, **fields: Any) -> None: ...
+
+
+class QuantParameter(Message):
+    forward_func: str
+    backward_func: str
+    clip_thr: float
+    negative_slope: float
+    thrs: RepeatedScalarFieldContainer[float]
+    centers: RepeatedScalarFieldContainer[float]
+    def __init__(self, **fields: Any) -> None: ...
+
+
+class RReLUParameter(Message):
+    lb: float
+    ub: float
+    def __init__(self, **fields: Any) -> None: ...
+
+
+class EltwiseAffineParameter(Message):
+    slope_filler: FillerParameter
+    bias_filler: FillerParameter
+    channel_shared: bool
+    def __init__(self, **fields: Any) -> None: ...
+
+
+class SeLuDropoutParameter(Message):
+    dropout_ratio: float
     def __init__(self, **fields: Any) -> None: ...
 
 
@@ -2026,6 +2199,20 @@ class SegAccuracyParameter(Message):
     metric: int
     ignore_label: RepeatedScalarFieldContainer[int]
     reset: bool
+    def __init__(self, **fields: Any) -> None: ...
+
+
+class MatWriteParameter(Message):
+    prefix: str
+    source: str
+    strip: int
+    period: int
+    def __init__(self, **fields: Any) -> None: ...
+
+
+class PaddingParameter(Message):
+    pad_beg: int
+    pad_end: int
     def __init__(self, **fields: Any) -> None: ...
 
 
@@ -2197,6 +2384,23 @@ class MaskResizeParameter(Message):
     def __init__(self, **fields: Any) -> None: ...
 
 
+class ImResizeParameter(Message):
+    target_spatial_width: int
+    target_spatial_height: int
+    factor: float
+    start_scale: float
+    scale_gap: float
+    def __init__(self, **fields: Any) -> None: ...
+
+
+class NmsParameter(Message):
+    threshold: float
+    num_peak: int
+    max_peaks: int
+    num_parts: int
+    def __init__(self, **fields: Any) -> None: ...
+
+
 class MemoryOptimizationParameter(Message):
     optimize_train: bool
     optimize_test: bool
@@ -2315,4 +2519,65 @@ class RegionLossParameter(Message):
     biases: RepeatedScalarFieldContainer[float]
     softmax_tree: str
     class_map: str
+    def __init__(self, **fields: Any) -> None: ...
+
+
+class DetectionLossParameter(Message):
+    side: int
+    num_class: int
+    num_object: int
+    object_scale: float
+    noobject_scale: float
+    class_scale: float
+    coord_scale: float
+    sqrt: bool
+    constriant: bool
+    cls_num: int
+    coord_num: int
+    lambda: float
+    field_h: int
+    field_w: int
+    downsample_rate: int
+    bb_smooth: bool
+    field_whr: float
+    field_xyr: float
+    bg_threshold: float
+    bg_multiple: int
+    sample_mode: str
+    objectness: bool
+    iou_weighted: bool
+    pos_neg_weighted: bool
+    def __init__(self, **fields: Any) -> None: ...
+
+
+class EvalDetectionParameter(Message):
+    ScoreType: EnumTypeWrapper
+    OBJ: int
+    PROB: int
+    MULTIPLY: int
+    side: int
+    num_class: int
+    num_object: int
+    threshold: float
+    sqrt: bool
+    constriant: bool
+    score_type: int
+    nms: float
+    biases: RepeatedScalarFieldContainer[float]
+    save_output_param: SaveOutputParameter
+    def __init__(self, **fields: Any) -> None: ...
+
+
+class YoloSegParameter(Message):
+    num_class: int
+    object_scale: float
+    class_scale: float
+    use_logic_gradient: bool
+    use_hardsigmoid: bool
+    def __init__(self, **fields: Any) -> None: ...
+
+
+class SegmentationEvaluateParameter(Message):
+    num_classes: int
+    threshold: float
     def __init__(self, **fields: Any) -> None: ...

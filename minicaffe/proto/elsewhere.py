@@ -39,26 +39,24 @@ FORKS = {
         types="VideoSegmentationData VideoWithVoxelTruthData",
         fields="ImageDataParameter: is_flow num_truth_channels truth_scale",
     ),
-    "CaffeOnSpark": Fork(
-        "yahoo/CaffeOnSpark",
-        types="CoSData",
-        fields="""cos_data_param source_class
-            MemoryDataParameter: dataframe_column_select dataframe_format image_encoded source""",
-        hints="MemoryDataParameter: share_in_parallel",
-    ),
     "Cascade R-CNN's Caffe": Fork(
         "zhaoweicai/cascade-rcnn",
         types="DetectionData DetectionGroupAccuracy DetectionGroupLoss EvalData FrcnnOutput",
         fields="""detection_data_param detection_group_accuracy_param detection_group_loss_param eval_data_param
             frcnn_output_param""",
     ),
+    "CombinedMargin's Caffe": Fork(
+        "gehaocool/CombinedMargin-caffe",
+        fields="""TransformationParameter: apply_probability contrast_brightness_adjustment max_color_shift max_contrast
+                max_smooth min_contrast smooth_filtering""",
+    ),
     "CTPN's Caffe": Fork("tianzhi0549/CTPN", fields="SolverParameter: stepearly"),
     "DeepLab's and PSPNet's Caffe": Fork(
         "hszhao/PSPNet",
-        types="MatRead MatWrite UniqueLabel",
-        fields="""densecrf_param mat_read_param mat_write_param unique_label_param
-            V1LayerParameter: strict_dim""",
+        types="MatRead UniqueLabel",
+        fields="densecrf_param mat_read_param unique_label_param",
     ),
+    "DeepSkeleton's Caffe": Fork("zeakey/DeepSkeleton", types="Quantize Rescale", fields="rescale_param"),
     "dreadlord1984's Caffe, for SSD": Fork(
         "dreadlord1984/SSD_windows_caffe",
         types="SmoothL1LossD",
@@ -68,17 +66,16 @@ FORKS = {
     ),
     "ducha-aiki's Caffe": Fork(
         "ducha-aiki/caffe",
-        types="APL EltwiseAffine RReLU",
-        fields="""apl_param eltwise_affine_param rrelu_param
+        types="APL",
+        fields="""apl_param
             ResizeParameter: max_sz min_sz multiscale""",
     ),
     "Faster R-CNN in C++": Fork("makefile/frcnn", types="FrcnnAnchorTarget FrcnnProposalTarget FrcnnRoiData"),
     "FlowNet2's Caffe": Fork(
         "lmb-freiburg/flownet2",
-        types="""CustomData DataAugmentation FlowAugmentation FLOWriter GenerateAugmentationParameters
-            ImgReader""",
-        fields="""augmentation_param coeff_schedule_param writer_param
-            DataParameter: encoding preselection_file preselection_label rand_permute rand_permute_seed slice_point""",
+        types="CustomData",
+        fields="""DataParameter: encoding preselection_file preselection_label rand_permute rand_permute_seed
+            slice_point""",
         hints="DataParameter: verbose",
     ),
     "forks for text recognition (CTC)": Fork(
@@ -86,7 +83,6 @@ FORKS = {
         types="CTCDecoder SequenceAccuracy WarpCTC",
         fields="warp_ctc_loss_param warpctc_param",
     ),
-    "forks with a focal loss": Fork("", types="FocalLoss", fields="focal_loss_param"),
     "forks with deformable convolution": Fork(
         "",
         types="DeformableConvolution DeformablePSROIPooling",
@@ -98,7 +94,6 @@ FORKS = {
         fields="local_conv_param local_param",
     ),
     "forks with spatial transformers": Fork("", types="SpatialTransformer", fields="st_loss_param st_param"),
-    "hwgq's Caffe": Fork("zhaoweicai/hwgq", types="Quant", fields="quant_param"),
     "Intel's Caffe": Fork(
         "intel/caffe",
         fields="""mn_activation_param mn_param_grad_compress_param
@@ -109,20 +104,12 @@ FORKS = {
     "jolibrain's Caffe": Fork(
         "jolibrain/caffe",
         types="SparseData SparseInnerProduct",
-        fields="""DistortionParameter: all_effects brightness contrast hue prob random_order saturation
-            NoiseParameter: all_effects
-            TransformationParameter: geometry_param rotate untransformed_top""",
+        fields="TransformationParameter: geometry_param rotate untransformed_top",
     ),
-    "Lifted Structured Embedding's Caffe": Fork(
-        "rksltnl/Caffe-Deep-Metric-Learning-CVPR16",
-        types="LiftedStructSimilaritySoftmaxLoss",
-        fields="lifted_struct_sim_softmax_loss_param",
-    ),
-    "MPELU's Caffe": Fork("Coldmooon/Code-for-MPELU", types="M2PELU MPELU", fields="m2pelu_param mpelu_param"),
-    "MS-CNN's or YOLO v1's Caffe, two layers of one name": Fork(
-        "",
-        types="DetectionLoss",
-        fields="detection_loss_param",
+    "naibaf7's Caffe, for fused layers": Fork(
+        "naibaf7/caffe",
+        fields="""ConvolutionParameter: fuse_type
+            LRNParameter: fuse_type pooling_param""",
     ),
     "naibaf7's Caffe, for U-Net": Fork(
         "naibaf7/caffe",
@@ -131,7 +118,8 @@ FORKS = {
     ),
     "NormFace's and AM-Softmax's Caffe": Fork(
         "happynear/caffe-windows",
-        fields="""
+        types="GlobalLSEMargin LabelSpecificRescale",
+        fields="""label_specific_rescale_param
 
             SoftmaxParameter: class_weight cutting_point hard_mining_label hard_ratio label_smooth_factor""",
     ),
@@ -144,21 +132,23 @@ FORKS = {
     ),
     "OpenPose's Caffe": Fork(
         "CMU-Perceptual-Computing-Lab/caffe_train",
-        types="CPMData ImResize Nms",
-        fields="cpm_transform_param imresize_param nms_param",
+        types="CPMData",
+        fields="cpm_transform_param",
     ),
     "Ristretto": Fork("pmgysel/caffe", types="ConvolutionRistretto DeconvolutionRistretto FcRistretto LRNRistretto"),
-    "soeaver's Caffe": Fork("soeaver/caffe-model", types="SeLu SeLuDropout", fields="selu_dropout_param"),
+    "TextBoxes++'s Caffe": Fork("MhLiao/TextBoxes_plusplus", fields="DetectionOutputParameter: use_polygon"),
     "the Caffe ports of YOLO": Fork(
         "eric612/MobileNet-YOLO",
-        types="""AssistedExcitation BoxData EvalDetection LaneData Mish Region SegmentationEvaluate
-            YoloSeg YoloV2Loss YoloV3Loss""",
-        fields="""eval_detection_param mish_param segmentation_evaluate_param
-            yolo_seg_param yolo_v2_loss_param yolo_v3_loss_param
-            AnnotatedDataParameter: difficult_label_warmup
-            DataParameter: side""",
+        types="AssistedExcitation LaneData Mish Region YoloV2Loss YoloV3Loss",
+        fields="""mish_param yolo_v2_loss_param yolo_v3_loss_param
+            AnnotatedDataParameter: difficult_label_warmup""",
     ),
-    "TSN's Caffe, for video": Fork("yjxiong/caffe", fields="TransformationParameter: original_image stride"),
+    "TSN's Caffe, for video": Fork(
+        "yjxiong/caffe",
+        types="SegData",
+        fields="""seg_data_param
+            TransformationParameter: original_image stride""",
+    ),
 }
 
 #: Words in place of numbers, which a script of the fork replaces: the pattern, and whose they are.

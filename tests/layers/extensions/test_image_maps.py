@@ -98,6 +98,13 @@ def test_maps_are_resized_to_the_nearest_pixel_or_linearly():
     assert not np.isin(linear, maps[0]).all()
 
 
+def test_the_size_of_images_may_be_left_out():
+    """As in DeconvNet's ImageSegData."""
+    text = f'type: "ImageSegData" image_data_param {{ source: "list.txt" {PIXEL} }}'
+    ((pixels, maps),) = batches(*data_layer(text), 1)
+    np.testing.assert_array_equal(pixels[0, 0], maps[0, 0])
+
+
 def test_the_map_of_enet_is_smaller_by_a_factor():
     text = "label_divide_factor: 2 new_height: 12 new_width: 16"
     made, blobs = layer("DenseImageData", text, batch=2)
@@ -127,8 +134,9 @@ def test_labels_that_are_numbers_or_absent():
     np.testing.assert_array_equal(maps[:, 0, :6], np.full((2, 6, 7), [[[7]], [[-2]]]))
     assert (maps[:, 0, 6] == 255).all()
     write("0.png\n1.png what is here\n")
-    ((_, maps, _),) = batches(*layer("ImageSegData", "label_type: NONE ignore_label: 9", "", 2), 1)
-    assert maps.shape == (2, 1, 6, 8) and (maps == 9).all()
+    for text in ("label_type: NONE", "has_label: false"):
+        ((_, maps, _),) = batches(*layer("ImageSegData", f"{text} ignore_label: 9", "", 2), 1)
+        assert maps.shape == (2, 1, 6, 8) and (maps == 9).all()
 
 
 def test_scale_factors():
