@@ -19,8 +19,8 @@ class ImageSegData(MapData):
     Tops: images (N, C, H, W), channels in the order blue, green, red, after transform_param; label maps (N, 1, H, W);
     optionally (N, 1, 1, 2), height and width of what is not padding.
     image_data_param: source, the list; batch_size (1); label_type: PIXEL, the list has paths of label maps, whose gray
-    values are the labels; IMAGE (default), it has numbers, the label of all pixels; NONE, or has_label false, the label
-    is ignore_label (255); root_folder, the prefix of each path (no slash is added); new_height and new_width, the size to which images
+    values are the labels; IMAGE (default), it has numbers, the label of all pixels; NONE, the label is ignore_label
+    (255); root_folder, the prefix of each path (no slash is added); new_height and new_width, the size to which images
     and maps are resized, both linearly; is_color (true); shuffle (false; true: a new order in each pass over the list);
     rand_skip, start at a random entry below it; threads (0: one for each core), which decode and transform.
     transform_param, in this order: scale_factors, one of which is drawn for each image in TRAIN (images are resized
@@ -50,8 +50,7 @@ class ImageSegData(MapData):
 
     def reading(self):
         param = self.layer_param.image_data_param
-        kind = _KINDS[param.label_type] if param.has_label else NOTHING
-        return {"kind": kind, "mode": "LINEAR", "fill": param.ignore_label}
+        return {"kind": _KINDS[param.label_type], "mode": "LINEAR", "fill": param.ignore_label}
 
     def threads(self):
         return self.layer_param.image_data_param.threads

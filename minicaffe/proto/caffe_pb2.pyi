@@ -181,6 +181,7 @@ class SolverParameter(Message):
     larc: bool
     larc_policy: str
     larc_eta: float
+    richness: int
     more_device_id: RepeatedScalarFieldContainer[int]
     stagelr: RepeatedScalarFieldContainer[float]
     stageiter: RepeatedScalarFieldContainer[int]
@@ -359,6 +360,8 @@ class LayerParameter(Message):
     binary_convolution_param: BinaryConvolutionParameter
     binary_inner_product_param: BinaryInnerProductParameter
     gradient_scaler_param: GradientScalerParameter
+    source_class: str
+    cos_data_param: CoSDataParameter
     dense_image_data_param: DenseImageDataParameter
     seg_accuracy_param: SegAccuracyParameter
     mat_write_param: MatWriteParameter
@@ -472,6 +475,7 @@ class AccuracyParameter(Message):
     axis: int
     ignore_label: int
     min_is_better: bool
+    use_log: bool
     def __init__(self, **fields: Any) -> None: ...
 
 
@@ -601,6 +605,7 @@ class DataParameter(Message):
     parser_threads: int
     cache: bool
     shuffle: bool
+    random_order: bool
     side: RepeatedScalarFieldContainer[int]
     def __init__(self, **fields: Any) -> None: ...
 
@@ -778,6 +783,11 @@ class MemoryDataParameter(Message):
     channels: int
     height: int
     width: int
+    share_in_parallel: bool
+    source: str
+    dataframe_column_select: RepeatedScalarFieldContainer[str]
+    image_encoded: bool
+    dataframe_format: str
     dim: RepeatedScalarFieldContainer[int]
     def __init__(self, **fields: Any) -> None: ...
 
@@ -1224,6 +1234,7 @@ class NoiseParameter(Message):
     convert_to_hsv: bool
     convert_to_lab: bool
     convert_to_ycrcb: bool
+    all_effects: bool
     def __init__(self, **fields: Any) -> None: ...
 
 
@@ -1239,6 +1250,13 @@ class DistortionParameter(Message):
     saturation_lower: float
     saturation_upper: float
     random_order_prob: float
+    prob: float
+    brightness: bool
+    contrast: bool
+    hue: bool
+    saturation: bool
+    random_order: bool
+    all_effects: bool
     def __init__(self, **fields: Any) -> None: ...
 
 
@@ -2171,6 +2189,39 @@ class GradientScalerParameter(Message):
     upper_bound: float
     alpha: float
     max_iter: float
+    def __init__(self, **fields: Any) -> None: ...
+
+
+class CoSDataTop(Message):
+    name: str
+    type: int
+    channels: int
+    height: int
+    width: int
+    sample_num_axes: int
+    transform_param: TransformationParameter
+    out_channels: int
+    out_height: int
+    out_width: int
+    transpose: bool
+    def __init__(self, **fields: Any) -> None: ...
+
+
+class CoSDataParameter(Message):
+    DataType: EnumTypeWrapper
+    STRING: int
+    INT: int
+    FLOAT: int
+    INT_ARRAY: int
+    FLOAT_ARRAY: int
+    ENCODED_IMAGE: int
+    RAW_IMAGE: int
+    ENCODED_IMAGE_WITH_DIM: int
+    source: str
+    batch_size: int
+    shuffle: bool
+    dataframe_format: str
+    top: RepeatedCompositeFieldContainer[CoSDataTop]
     def __init__(self, **fields: Any) -> None: ...
 
 

@@ -252,7 +252,7 @@ def test_fields_with_another_name():
     [
         ("BN bn_param { bn_mode: INFERENCE }", '"BN" bn_param { bn_mode: INFERENCE }'),
         ("INTERP interp_param { zoom_factor: 8 }", '"Interp" interp_param { zoom_factor: 8 }'),
-        ("PADDING padding_param { pad_beg: -7 }", '"Interp" interp_param { pad_beg: -7 zoom_factor: 1 }'),
+        ("PADDING padding_param { pad_beg: -7 }", '"Padding" padding_param { pad_beg: -7 }'),
         ("SOFTMAX_LOSS softmaxloss_param { ignore_label: 9 }", '"SoftmaxWithLoss" loss_param { ignore_label: 9 }'),
     ],
 )

@@ -134,9 +134,8 @@ def test_labels_that_are_numbers_or_absent():
     np.testing.assert_array_equal(maps[:, 0, :6], np.full((2, 6, 7), [[[7]], [[-2]]]))
     assert (maps[:, 0, 6] == 255).all()
     write("0.png\n1.png what is here\n")
-    for text in ("label_type: NONE", "has_label: false"):
-        ((_, maps, _),) = batches(*layer("ImageSegData", f"{text} ignore_label: 9", "", 2), 1)
-        assert maps.shape == (2, 1, 6, 8) and (maps == 9).all()
+    ((_, maps, _),) = batches(*layer("ImageSegData", "label_type: NONE ignore_label: 9", "", 2), 1)
+    assert maps.shape == (2, 1, 6, 8) and (maps == 9).all()
 
 
 def test_scale_factors():
