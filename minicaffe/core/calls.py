@@ -200,7 +200,7 @@ class Function:
         own = own_message(self.type_name)
         general = layer.DESCRIPTOR.fields_by_name
         specific = getattr(layer, own).DESCRIPTOR.fields_by_name if own else {}
-        inside = key in specific and not (key.endswith("param") and key in general)
+        inside = key in specific and key not in ("param", "transform_param", *facts_of(self.type_name).more_params)
         target = getattr(layer, own) if own and inside else layer
         if target is layer and key not in general:
             known = {*general, *specific}
