@@ -564,6 +564,13 @@ class DataParameter(Message):
     DB: EnumTypeWrapper
     LEVELDB: int
     LMDB: int
+    CHANNELENCODING: EnumTypeWrapper
+    UINT8: int
+    UINT16FLOW: int
+    BOOL1: int
+    RANDPERMORDER: EnumTypeWrapper
+    FIRST_PERMUTE_THEN_RANGE: int
+    FIRST_RANGE_THEN_PERMUTE: int
     source: str
     batch_size: int
     rand_skip: int
@@ -578,6 +585,17 @@ class DataParameter(Message):
     parser_threads: int
     cache: bool
     shuffle: bool
+    preselection_file: str
+    preselection_label: int
+    range_start: int
+    range_end: int
+    rand_permute: bool
+    rand_permute_order: int
+    rand_permute_seed: int
+    slice_point: RepeatedScalarFieldContainer[int]
+    encoding: RepeatedScalarFieldContainer[int]
+    verbose: bool
+    subtract: RepeatedScalarFieldContainer[float]
     def __init__(self, **fields: Any) -> None: ...
 
 

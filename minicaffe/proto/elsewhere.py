@@ -77,13 +77,6 @@ FORKS = {
             ResizeParameter: max_sz min_sz multiscale""",
     ),
     "Faster R-CNN in C++": Fork("makefile/frcnn", types="FrcnnAnchorTarget FrcnnProposalTarget FrcnnRoiData"),
-    "FlowNet2's Caffe": Fork(
-        "lmb-freiburg/flownet2",
-        types="CustomData",
-        fields="""DataParameter: encoding preselection_file preselection_label rand_permute rand_permute_seed
-            slice_point""",
-        hints="DataParameter: verbose",
-    ),
     "forks for text recognition (CTC)": Fork(
         "xmfbit/warpctc-caffe",
         types="CTCDecoder SequenceAccuracy WarpCTC",
