@@ -100,6 +100,7 @@ from minicaffe.layers.extensions import (  # noqa: F401
     dense_block,
     dense_crf,
     dense_image_data,
+    detect_net_transformation,
     detection_accuracy,
     detection_evaluate,
     detection_output,

@@ -330,6 +330,8 @@ class LayerParameter(Message):
     coeff_schedule_param: CoeffScheduleParameter
     writer_param: WriterParameter
     reader_param: ReaderParameter
+    detectnet_groundtruth_param: DetectNetGroundTruthParameter
+    detectnet_augmentation_param: DetectNetAugmentationParameter
     grid_param: GridParameter
     expmax_param: ExpMaxParameter
     warp_param: WarpParameter
@@ -1834,6 +1836,49 @@ class ExpMaxParameter(Message):
 
 class WarpParameter(Message):
     absolute: bool
+    def __init__(self, **fields: Any) -> None: ...
+
+
+class DetectNetGroundTruthParameter(Message):
+    GridboxType: EnumTypeWrapper
+    GRIDBOX_MAX: int
+    GRIDBOX_MIN: int
+    CoverageType: EnumTypeWrapper
+    RECTANGULAR: int
+    stride: int
+    scale_cvg: float
+    gridbox_type: int
+    max_cvg_len: int
+    min_cvg_len: int
+    coverage_type: int
+    image_size_x: int
+    image_size_y: int
+    obj_norm: bool
+    crop_bboxes: bool
+    object_class: RepeatedCompositeFieldContainer[DetectNetClassMapping]
+    def __init__(self, **fields: Any) -> None: ...
+
+
+class DetectNetClassMapping(Message):
+    src: int
+    dst: int
+    def __init__(self, **fields: Any) -> None: ...
+
+
+class DetectNetAugmentationParameter(Message):
+    crop_prob: float
+    shift_x: int
+    shift_y: int
+    scale_prob: float
+    scale_min: float
+    scale_max: float
+    flip_prob: float
+    rotation_prob: float
+    max_rotate_degree: float
+    hue_rotation_prob: float
+    hue_rotation: float
+    desaturation_prob: float
+    desaturation_max: float
     def __init__(self, **fields: Any) -> None: ...
 
 

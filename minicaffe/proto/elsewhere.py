@@ -139,8 +139,8 @@ FORKS = {
     ),
     "NVIDIA's Caffe": Fork(
         "NVIDIA/caffe",
-        types="DetectNetTransformation TRT",
-        fields="""detectnet_augmentation_param detectnet_groundtruth_param trt_param
+        types="TRT",
+        fields="""trt_param
             ImageDataParameter: short_side
             SolverParameter: larc_turbo""",
     ),
