@@ -20,10 +20,9 @@ class ImageSegData(MapData):
     optionally (N, 1, 1, 2), height and width of what is not padding.
     image_data_param: source, the list; batch_size (1); label_type: PIXEL, the list has paths of label maps, whose gray
     values are the labels; IMAGE (default), it has numbers, the label of all pixels; NONE, the label is ignore_label
-    (255); root_folder, the prefix of each path (no slash is added); new_height and new_width, the size
-    to which images and maps are resized, both linearly; is_color (true); shuffle (false; true: a new order in each pass
-    over the list); rand_skip, start at a random entry below it; threads (0: one for each core), which decode and
-    transform.
+    (255); root_folder, the prefix of each path (no slash is added); new_height and new_width, the size to which images
+    and maps are resized, both linearly; is_color (true); shuffle (false; true: a new order in each pass over the list);
+    rand_skip, start at a random entry below it; threads (0: one for each core), which decode and transform.
     transform_param, in this order: scale_factors, one of which is drawn for each image in TRAIN (images are resized
     linearly, maps to the nearest pixel); crop_size, or crop_height and crop_width, at random in TRAIN and in the centre
     in TEST: smaller images are padded at the bottom and at the right, with 0 after the mean was subtracted, their maps
