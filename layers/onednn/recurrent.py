@@ -28,7 +28,8 @@ class OneDNNRecurrent(OneDNNLayer, Recurrent):
     replayable = False  # between the products numpy computes
 
     def expressible(self, bottom, top):
-        return self.sequences_of(bottom[0].shape)[1] >= _FEWEST_SEQUENCES and self.gates * self.size**2 >= _FEWEST_WEIGHTS
+        _, sequences = self.sequences_of(bottom[0].shape)
+        return sequences >= _FEWEST_SEQUENCES and self.gates * self.size**2 >= _FEWEST_WEIGHTS
 
     def forward_onednn(self, bottom, top):
         Recurrent.forward_cpu(self, bottom, top)
