@@ -21,6 +21,8 @@ class ClipTransformer(BatchTransformer):
     A mean has one value for all planes, one for each channel of a frame, or is an image, of a frame or of all frames.
     """
 
+    on_host_only = True  # type: ignore[assignment]  # of any parameters
+
     def __init__(self, param, train: bool, rng: Stream, channels: int, frames: int, by_frame: bool) -> None:
         self.channels, self.frames, self.by_frame = channels, frames, by_frame
         super().__init__(param, train, rng)

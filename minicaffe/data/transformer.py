@@ -212,9 +212,10 @@ class BatchTransformer:
         noises = [self._noises.draw(self.rng) for _ in range(count)] if self._noises else []
         seeds = [noise.draw(self.rng) for noise in noises]
         crop, places = self.scaled_crop, []
-        for i, image in enumerate(images if crop else ()):
-            size = whole[i].size if whole else image.shape[1:]
-            places.append(crop.draw(self.rng, *(resizers[i].size(*size) if resizers else size)))
+        if crop:
+            shapes = [each.size for each in whole] or [image.shape[1:] for image in images]
+            shapes = [resizer.size(*shape) for resizer, shape in zip(resizers, shapes)] or shapes
+            places = [crop.draw(self.rng, *shape) for shape in shapes]
 
         def prepare(i: int) -> None:
             image = whole[i](prepared[i]) if whole else prepared[i]
