@@ -131,6 +131,7 @@ from minicaffe.layers.extensions import (  # noqa: F401
     mask_resize,
     mean,
     merge_crop,
+    mish,
     multi_stage_meanfield,
     multibox_loss,
     nd_convolution,

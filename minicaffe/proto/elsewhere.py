@@ -157,7 +157,7 @@ FORKS = {
     "soeaver's Caffe": Fork("soeaver/caffe-model", types="SeLu SeLuDropout", fields="selu_dropout_param"),
     "the Caffe ports of YOLO": Fork(
         "eric612/MobileNet-YOLO",
-        types="AssistedExcitation LaneData Mish Region YoloV2Loss YoloV3Loss",
+        types="AssistedExcitation LaneData Region YoloV2Loss YoloV3Loss",
         fields="""mish_param yolo_v2_loss_param yolo_v3_loss_param
             AnnotatedDataParameter: difficult_label_warmup""",
     ),
