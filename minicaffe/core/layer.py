@@ -136,6 +136,13 @@ class Layer(Facts):
     def load_common_state(self, state: dict) -> None:
         """Restore what all ranks of a training have in common in a `state()`: the position of a reader of shares."""
 
+    def adapted(self, stored: dict) -> dict:
+        """The blobs that a file of weights has for the layer, by index, with those converted that need it.
+
+        stored: `stored_weights.StoredBlob` objects.
+        """
+        return stored
+
     def forget_buffers(self) -> None:
         """Let go of buffers of blobs that are kept for the next pass: it will not be in these."""
 

@@ -209,3 +209,33 @@ def _layers_of_hdf5(file: Hdf5File) -> list[LayerBlobs]:
         if blobs or not members:
             layers.append(LayerBlobs(name, blobs, lacks_shared=True))
     return layers
+
+
+# -- values of a program -----------------------------------------------------------------------------------------------
+
+
+@dataclass
+class StoredArray:
+    """A StoredBlob of values that a layer has computed from those of a file (`Layer.adapted`)."""
+
+    array: np.ndarray
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.array.shape
+
+    @property
+    def count(self) -> int:
+        return self.array.size
+
+    def fits(self, shape: tuple[int, ...]) -> bool:
+        return self.shape == tuple(shape)
+
+    def check(self) -> None:
+        pass
+
+    def values(self) -> np.ndarray:
+        return self.array
+
+    def copy_to(self, blob: Blob) -> None:
+        blob.data = self.array

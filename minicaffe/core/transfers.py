@@ -74,7 +74,7 @@ class Transfers:
             if self.net.layers[target].type == "BatchNorm":
                 yield from self._of_batch_norm(source, target)
             else:
-                yield Transfer(target, self.stored[source].blobs, source)
+                yield Transfer(target, self.net.layers[target].adapted(self.stored[source].blobs), source)
 
     def _of_batch_norm(self, source: int, target: int) -> Iterator[Transfer]:
         """Yield the transfer of a BatchNorm, and of the Scale after it if either side combines both in one layer.

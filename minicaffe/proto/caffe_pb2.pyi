@@ -100,6 +100,7 @@ class NetParameter(Message):
     preprocess: PreprocessParameter
     bn_stats_batch_size: int
     multinode: MultinodeParameter
+    mem_param: MemoryOptimizationParameter
     def __init__(self, **fields: Any) -> None: ...
 
 
@@ -180,6 +181,7 @@ class SolverParameter(Message):
     larc: bool
     larc_policy: str
     larc_eta: float
+    richness: int
     more_device_id: RepeatedScalarFieldContainer[int]
     stagelr: RepeatedScalarFieldContainer[float]
     stageiter: RepeatedScalarFieldContainer[int]
@@ -326,6 +328,12 @@ class LayerParameter(Message):
     downsample_param: DownsampleParameter
     accum_param: AccumParameter
     mean_param: MeanParameter
+    augmentation_param: AugmentationParameter
+    coeff_schedule_param: CoeffScheduleParameter
+    writer_param: WriterParameter
+    reader_param: ReaderParameter
+    detectnet_groundtruth_param: DetectNetGroundTruthParameter
+    detectnet_augmentation_param: DetectNetAugmentationParameter
     grid_param: GridParameter
     expmax_param: ExpMaxParameter
     warp_param: WarpParameter
@@ -340,14 +348,26 @@ class LayerParameter(Message):
     largemargin_inner_product_param: MarginInnerProductParameter
     combined_margin_param: CombinedMarginParameter
     cosin_add_m_param: CosinAddmParameter
+    lifted_struct_sim_softmax_loss_param: LiftedStructSimilaritySoftmaxLossParameter
+    focal_loss_param: FocalLossParameter
+    m2pelu_param: M2PELUParameter
+    quant_param: QuantParameter
+    rrelu_param: RReLUParameter
+    eltwise_affine_param: EltwiseAffineParameter
+    mpelu_param: M2PELUParameter
+    selu_dropout_param: SeLuDropoutParameter
     image_gt_data_param: ImageGtDataParameter
     detection_accuracy_param: DetectionAccuracyParameter
     quantization_param: QuantizationParameter
     binary_convolution_param: BinaryConvolutionParameter
     binary_inner_product_param: BinaryInnerProductParameter
     gradient_scaler_param: GradientScalerParameter
+    source_class: str
+    cos_data_param: CoSDataParameter
     dense_image_data_param: DenseImageDataParameter
     seg_accuracy_param: SegAccuracyParameter
+    mat_write_param: MatWriteParameter
+    padding_param: PaddingParameter
     spatial_dropout_param: SpatialDropoutParameter
     lstm_param: LSTMParameter
     reverse_param: ReverseParameter
@@ -365,6 +385,8 @@ class LayerParameter(Message):
     unpooling_param: UnpoolingParameter
     roi_warping_param: ROIWarpingParameter
     mask_resize_param: MaskResizeParameter
+    imresize_param: ImResizeParameter
+    nms_param: NmsParameter
     convolution3d_param: Convolution3DParameter
     pooling3d_param: Pooling3DParameter
     reorg_param: ReorgParameter
@@ -423,6 +445,12 @@ class TransformationParameter(Message):
     scale_factors: RepeatedScalarFieldContainer[float]
     crop_width: int
     crop_height: int
+    fix_crop: bool
+    multi_scale: bool
+    scale_ratios: RepeatedScalarFieldContainer[float]
+    max_distort: int
+    is_flow: bool
+    more_fix_crop: bool
     def __init__(self, **fields: Any) -> None: ...
 
 
@@ -449,6 +477,7 @@ class AccuracyParameter(Message):
     axis: int
     ignore_label: int
     min_is_better: bool
+    use_log: bool
     def __init__(self, **fields: Any) -> None: ...
 
 
@@ -564,6 +593,13 @@ class DataParameter(Message):
     DB: EnumTypeWrapper
     LEVELDB: int
     LMDB: int
+    CHANNELENCODING: EnumTypeWrapper
+    UINT8: int
+    UINT16FLOW: int
+    BOOL1: int
+    RANDPERMORDER: EnumTypeWrapper
+    FIRST_PERMUTE_THEN_RANGE: int
+    FIRST_RANGE_THEN_PERMUTE: int
     source: str
     batch_size: int
     rand_skip: int
@@ -578,6 +614,18 @@ class DataParameter(Message):
     parser_threads: int
     cache: bool
     shuffle: bool
+    preselection_file: str
+    preselection_label: int
+    range_start: int
+    range_end: int
+    rand_permute: bool
+    rand_permute_order: int
+    rand_permute_seed: int
+    slice_point: RepeatedScalarFieldContainer[int]
+    encoding: RepeatedScalarFieldContainer[int]
+    verbose: bool
+    subtract: RepeatedScalarFieldContainer[float]
+    random_order: bool
     side: RepeatedScalarFieldContainer[int]
     def __init__(self, **fields: Any) -> None: ...
 
@@ -688,7 +736,14 @@ class ImageDataParameter(Message):
     precache: bool
     label_type: int
     ignore_label: int
+    has_label: bool
     normalize: bool
+    new_length: int
+    show_data: int
+    use_image: bool
+    sampling_rate: int
+    use_temporal_jitter: bool
+    mean_value: float
     def __init__(self, **fields: Any) -> None: ...
 
 
@@ -748,6 +803,11 @@ class MemoryDataParameter(Message):
     channels: int
     height: int
     width: int
+    share_in_parallel: bool
+    source: str
+    dataframe_column_select: RepeatedScalarFieldContainer[str]
+    image_encoded: bool
+    dataframe_format: str
     dim: RepeatedScalarFieldContainer[int]
     def __init__(self, **fields: Any) -> None: ...
 
@@ -1017,12 +1077,21 @@ class V1LayerParameter(Message):
     CROP: int
     IMAGE_SEG_DATA: int
     SEG_ACCURACY: int
+    MAT_WRITE: int
+    INTERP: int
+    PADDING: int
     DENSE_IMAGE_DATA: int
+    BN: int
+    ELTWISE_ACCURACY: int
     MULTI_STAGE_MEANFIELD: int
     UNPOOLING: int
+    WINDOW_SEG_DATA: int
     CONVOLUTION3D: int
     POOLING3D: int
     DECONVOLUTION3D: int
+    VIDEO_DATA: int
+    VOXEL_SOFTMAX: int
+    VOXEL_SOFTMAX_LOSS: int
     DimCheckMode: EnumTypeWrapper
     STRICT: int
     PERMISSIVE: int
@@ -1071,6 +1140,13 @@ class V1LayerParameter(Message):
     layer: V0LayerParameter
     dense_image_data_param: DenseImageDataParameter
     seg_accuracy_param: SegAccuracyParameter
+    mat_write_param: MatWriteParameter
+    strict_dim: bool
+    interp_param: InterpParameter
+    padding_param: PaddingParameter
+    softmaxloss_param: LossParameter
+    bn_param: BNParameter
+    eltwise_accuracy_param: AccuracyParameter
     multi_stage_meanfield_param: MultiStageMeanfieldParameter
     unpooling_param: UnpoolingParameter
     def __init__(self, **fields: Any) -> None: ...
@@ -1178,6 +1254,7 @@ class NoiseParameter(Message):
     convert_to_hsv: bool
     convert_to_lab: bool
     convert_to_ycrcb: bool
+    all_effects: bool
     def __init__(self, **fields: Any) -> None: ...
 
 
@@ -1193,6 +1270,13 @@ class DistortionParameter(Message):
     saturation_lower: float
     saturation_upper: float
     random_order_prob: float
+    prob: float
+    brightness: bool
+    contrast: bool
+    hue: bool
+    saturation: bool
+    random_order: bool
+    all_effects: bool
     def __init__(self, **fields: Any) -> None: ...
 
 
@@ -1215,10 +1299,35 @@ class VideoDataParameter(Message):
     VideoType: EnumTypeWrapper
     WEBCAM: int
     VIDEO: int
+    Modality: EnumTypeWrapper
+    RGB: int
+    FLOW: int
     video_type: int
     device_id: int
     video_file: str
     skip_frames: int
+    source: str
+    batch_size: int
+    rand_skip: int
+    shuffle: bool
+    new_height: int
+    new_width: int
+    new_length: int
+    is_color: bool
+    root_folder: str
+    use_image: bool
+    use_temporal_jitter: bool
+    sampling_rate: int
+    max_sampling_rate: int
+    use_sampling_rate_jitter: bool
+    use_multiple_label: bool
+    num_of_labels: int
+    show_data: bool
+    num_segments: int
+    modality: int
+    name_pattern: str
+    encoded: bool
+    grayscale: bool
     def __init__(self, **fields: Any) -> None: ...
 
 
@@ -1493,6 +1602,8 @@ class ROIPoolingParameter(Message):
     pooled_w: int
     spatial_scale: float
     pad_ratio: float
+    pooled_l: int
+    temporal_scale: float
     def __init__(self, **fields: Any) -> None: ...
 
 
@@ -1716,6 +1827,91 @@ class MeanParameter(Message):
     def __init__(self, **fields: Any) -> None: ...
 
 
+class RandomGeneratorParameter(Message):
+    rand_type: str
+    exp: bool
+    mean: float
+    spread: float
+    prob: float
+    apply_schedule: bool
+    discretize: bool
+    multiplier: float
+    def __init__(self, **fields: Any) -> None: ...
+
+
+class AugmentationParameter(Message):
+    crop_width: int
+    crop_height: int
+    write_augmented: str
+    max_multiplier: float
+    augment_during_test: bool
+    recompute_mean: int
+    write_mean: str
+    mean_per_pixel: bool
+    mean: RepeatedScalarFieldContainer[float]
+    mode: str
+    bottomwidth: int
+    bottomheight: int
+    num: int
+    chromatic_eigvec: RepeatedScalarFieldContainer[float]
+    mirror: RandomGeneratorParameter
+    translate: RandomGeneratorParameter
+    rotate: RandomGeneratorParameter
+    zoom: RandomGeneratorParameter
+    squeeze: RandomGeneratorParameter
+    translate_x: RandomGeneratorParameter
+    translate_y: RandomGeneratorParameter
+    gamma: RandomGeneratorParameter
+    brightness: RandomGeneratorParameter
+    contrast: RandomGeneratorParameter
+    color: RandomGeneratorParameter
+    lmult_pow: RandomGeneratorParameter
+    lmult_mult: RandomGeneratorParameter
+    lmult_add: RandomGeneratorParameter
+    sat_pow: RandomGeneratorParameter
+    sat_mult: RandomGeneratorParameter
+    sat_add: RandomGeneratorParameter
+    col_pow: RandomGeneratorParameter
+    col_mult: RandomGeneratorParameter
+    col_add: RandomGeneratorParameter
+    ladd_pow: RandomGeneratorParameter
+    ladd_mult: RandomGeneratorParameter
+    ladd_add: RandomGeneratorParameter
+    col_rotate: RandomGeneratorParameter
+    fog_amount: RandomGeneratorParameter
+    fog_size: RandomGeneratorParameter
+    motion_blur_angle: RandomGeneratorParameter
+    motion_blur_size: RandomGeneratorParameter
+    shadow_angle: RandomGeneratorParameter
+    shadow_distance: RandomGeneratorParameter
+    shadow_strength: RandomGeneratorParameter
+    noise: RandomGeneratorParameter
+    def __init__(self, **fields: Any) -> None: ...
+
+
+class CoeffScheduleParameter(Message):
+    half_life: float
+    initial_coeff: float
+    final_coeff: float
+    def __init__(self, **fields: Any) -> None: ...
+
+
+class WriterParameter(Message):
+    file: str
+    folder: str
+    prefix: str
+    suffix: str
+    normalize: bool
+    scale: float
+    def __init__(self, **fields: Any) -> None: ...
+
+
+class ReaderParameter(Message):
+    file: str
+    num: int
+    def __init__(self, **fields: Any) -> None: ...
+
+
 class GridParameter(Message):
     height: int
     width: int
@@ -1732,6 +1928,49 @@ class ExpMaxParameter(Message):
 
 class WarpParameter(Message):
     absolute: bool
+    def __init__(self, **fields: Any) -> None: ...
+
+
+class DetectNetGroundTruthParameter(Message):
+    GridboxType: EnumTypeWrapper
+    GRIDBOX_MAX: int
+    GRIDBOX_MIN: int
+    CoverageType: EnumTypeWrapper
+    RECTANGULAR: int
+    stride: int
+    scale_cvg: float
+    gridbox_type: int
+    max_cvg_len: int
+    min_cvg_len: int
+    coverage_type: int
+    image_size_x: int
+    image_size_y: int
+    obj_norm: bool
+    crop_bboxes: bool
+    object_class: RepeatedCompositeFieldContainer[DetectNetClassMapping]
+    def __init__(self, **fields: Any) -> None: ...
+
+
+class DetectNetClassMapping(Message):
+    src: int
+    dst: int
+    def __init__(self, **fields: Any) -> None: ...
+
+
+class DetectNetAugmentationParameter(Message):
+    crop_prob: float
+    shift_x: int
+    shift_y: int
+    scale_prob: float
+    scale_min: float
+    scale_max: float
+    flip_prob: float
+    rotation_prob: float
+    max_rotate_degree: float
+    hue_rotation_prob: float
+    hue_rotation: float
+    desaturation_prob: float
+    desaturation_max: float
     def __init__(self, **fields: Any) -> None: ...
 
 
@@ -1840,6 +2079,59 @@ class CombinedMarginParameter(Message):
 class CosinAddmParameter(Message):
     m: float
     transform_test: bool
+    def __init__(self, **fields: Any) -> None: ...
+
+
+class LiftedStructSimilaritySoftmaxLossParameter(Message):
+    margin: float
+    def __init__(self, **fields: Any) -> None: ...
+
+
+class FocalLossParameter(Message):
+    Type: EnumTypeWrapper
+    ORIGIN: int
+    LINEAR: int
+    type: int
+    gamma: float
+    alpha: float
+    beta: float
+    axis: int
+    def __init__(self, **fields: Any) -> None: ...
+
+
+class M2PELUParameter(Message):
+    alpha_filler: FillerParameter
+    beta_filler: FillerParameter
+    channel_shared: bool
+    gamma_filler: FillerParameter
+    def __init__(self, **fields: Any) -> None: ...
+
+
+class QuantParameter(Message):
+    forward_func: str
+    backward_func: str
+    clip_thr: float
+    negative_slope: float
+    thrs: RepeatedScalarFieldContainer[float]
+    centers: RepeatedScalarFieldContainer[float]
+    def __init__(self, **fields: Any) -> None: ...
+
+
+class RReLUParameter(Message):
+    lb: float
+    ub: float
+    def __init__(self, **fields: Any) -> None: ...
+
+
+class EltwiseAffineParameter(Message):
+    slope_filler: FillerParameter
+    bias_filler: FillerParameter
+    channel_shared: bool
+    def __init__(self, **fields: Any) -> None: ...
+
+
+class SeLuDropoutParameter(Message):
+    dropout_ratio: float
     def __init__(self, **fields: Any) -> None: ...
 
 
@@ -1963,6 +2255,39 @@ class GradientScalerParameter(Message):
     def __init__(self, **fields: Any) -> None: ...
 
 
+class CoSDataTop(Message):
+    name: str
+    type: int
+    channels: int
+    height: int
+    width: int
+    sample_num_axes: int
+    transform_param: TransformationParameter
+    out_channels: int
+    out_height: int
+    out_width: int
+    transpose: bool
+    def __init__(self, **fields: Any) -> None: ...
+
+
+class CoSDataParameter(Message):
+    DataType: EnumTypeWrapper
+    STRING: int
+    INT: int
+    FLOAT: int
+    INT_ARRAY: int
+    FLOAT_ARRAY: int
+    ENCODED_IMAGE: int
+    RAW_IMAGE: int
+    ENCODED_IMAGE_WITH_DIM: int
+    source: str
+    batch_size: int
+    shuffle: bool
+    dataframe_format: str
+    top: RepeatedCompositeFieldContainer[CoSDataTop]
+    def __init__(self, **fields: Any) -> None: ...
+
+
 class DenseImageDataParameter(Message):
     source: str
     batch_size: int
@@ -1988,6 +2313,20 @@ class SegAccuracyParameter(Message):
     metric: int
     ignore_label: RepeatedScalarFieldContainer[int]
     reset: bool
+    def __init__(self, **fields: Any) -> None: ...
+
+
+class MatWriteParameter(Message):
+    prefix: str
+    source: str
+    strip: int
+    period: int
+    def __init__(self, **fields: Any) -> None: ...
+
+
+class PaddingParameter(Message):
+    pad_beg: int
+    pad_end: int
     def __init__(self, **fields: Any) -> None: ...
 
 
@@ -2156,6 +2495,30 @@ class ROIWarpingParameter(Message):
 class MaskResizeParameter(Message):
     output_height: int
     output_width: int
+    def __init__(self, **fields: Any) -> None: ...
+
+
+class ImResizeParameter(Message):
+    target_spatial_width: int
+    target_spatial_height: int
+    factor: float
+    start_scale: float
+    scale_gap: float
+    def __init__(self, **fields: Any) -> None: ...
+
+
+class NmsParameter(Message):
+    threshold: float
+    num_peak: int
+    max_peaks: int
+    num_parts: int
+    def __init__(self, **fields: Any) -> None: ...
+
+
+class MemoryOptimizationParameter(Message):
+    optimize_train: bool
+    optimize_test: bool
+    exclude_blob: RepeatedScalarFieldContainer[str]
     def __init__(self, **fields: Any) -> None: ...
 
 

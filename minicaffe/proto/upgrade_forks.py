@@ -2,8 +2,8 @@
 
 NVIDIA's BatchNorm includes scale and shift, as blobs 3 and 4 after mean, variance and factor; master has a Scale layer
 after the BatchNorm. NVIDIA also stores blobs as raw bytes, and has hints for mixed precision. LiteFlowNet and PWC-Net
-have different layers of the name Warp. This module also lists the fields of forks that are parsed but not applied, for
-a warning in the log.
+have different layers of the name Warp, and FlowNet 2.0 has Eltwise layers with one bottom. This module also lists the
+fields of forks that are parsed but not applied, for a warning in the log.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from minicaffe.proto.caffe_pb2 import (
     FLOAT,
     FLOAT16,
     BlobProto,
+    EltwiseParameter,
     LayerParameter,
     NetParameter,
     SolverParameter,
@@ -247,6 +248,33 @@ def order_of_five(second: Sequence[float], last: Sequence[float]) -> tuple[int, 
     return (3, 4, 2, 0, 1) if older else (0, 1, 2, 3, 4)
 
 
+# ------------------------------------------------------------------------------------------- Eltwise of one bottom
+
+
+def needs_factor_upgrade(net: NetParameter) -> bool:
+    """Whether an Eltwise has one bottom, and so a sum of one term: FlowNet 2.0's way to multiply by a number."""
+    return any(_is_factor(layer) for layer in net.layer)
+
+
+def upgrade_factor(net: NetParameter) -> None:
+    """Replace each Eltwise of one bottom by a Power with its coefficient as scale."""
+    for layer in net.layer:
+        if _is_factor(layer):
+            layer.type = "Power"
+            layer.power_param.scale = layer.eltwise_param.coeff[0] if layer.eltwise_param.coeff else 1
+            layer.ClearField("eltwise_param")
+
+
+def _is_factor(layer: LayerParameter) -> bool:
+    param = layer.eltwise_param
+    return (
+        layer.type == "Eltwise"
+        and len(layer.bottom) == 1
+        and param.operation == EltwiseParameter.SUM
+        and len(param.coeff) <= 1
+    )
+
+
 # ------------------------------------------------------------------------------------------------------------ hole
 
 HOLES = ("hole", "hole_h", "hole_w")
@@ -328,6 +356,41 @@ def _has_grid(net: NetParameter) -> bool:
 
 def _unmarked_warp(layer: LayerParameter) -> bool:
     return layer.type == "Warp" and not layer.warp_param.HasField("absolute")
+
+
+# ------------------------------------------------------------------------------------------------------- other names
+
+
+def needs_names_upgrade(net: NetParameter) -> bool:
+    """Whether a layer has a field, or is of a type, that a fork has under the name of another one."""
+    return any(
+        layer.data_param.HasField("random_order") or _has_label(layer) or _is_map_loss(layer) for layer in net.layer
+    )
+
+
+def upgrade_names(net: NetParameter) -> None:
+    """Give random_order of data_param (Tongcheng) to shuffle, has_label of image_data_param (DeepLab) to label_type.
+
+    MS-CNN's DetectionLoss, which has cls_num, becomes MapDetectionLoss; DetectionLoss is YOLO v1's.
+    """
+    for layer in net.layer:
+        if layer.data_param.HasField("random_order"):
+            layer.data_param.shuffle = layer.data_param.random_order
+            layer.data_param.ClearField("random_order")
+        if _has_label(layer):
+            if not layer.image_data_param.has_label:
+                layer.image_data_param.label_type = layer.image_data_param.NONE
+            layer.image_data_param.ClearField("has_label")
+        if _is_map_loss(layer):
+            layer.type = "MapDetectionLoss"
+
+
+def _is_map_loss(layer: LayerParameter) -> bool:
+    return layer.type == "DetectionLoss" and layer.detection_loss_param.HasField("cls_num")
+
+
+def _has_label(layer: LayerParameter) -> bool:
+    return layer.image_data_param.HasField("has_label")
 
 
 # ----------------------------------------------------------------------------------------------------------- hints

@@ -17,6 +17,7 @@ PRODUCTS = {
     "InnerProduct",
     "LSTM",
     "Lstm",
+    "MultiStageMeanfield",
     "RNN",
 }
 OWN_TYPES = [name for name in layer_type_list() if facts_of(name).__module__.startswith("minicaffe.layers.")]

@@ -53,8 +53,8 @@ def prepare(
 
     backend: "lmdb" (default) or "leveldb".  train, test: numbers of pictures.  size: side of a picture, 32 to 1024
         pixels (default 128).  seed: of the random numbers, 0 or more (default 1).
-    voc_folder: also write the pictures, boxes and label maps as a folder of PASCAL VOC's layout, dest/VOC, and the lists
-        train_maps.txt and test_maps.txt of the pictures with their maps, relative to `dest` (default False).
+    voc_folder: also write the pictures, boxes and label maps as a folder of PASCAL VOC's layout, dest/VOC, and the
+        lists train_maps.txt and test_maps.txt of the pictures with their maps, relative to `dest` (default False).
     A key is that of convert_annoset: eight digits, "_" and the file's path in the VOC folder.
     DataError for an argument out of its range, for a VOC folder that exists, and when a file cannot be written.
     """
