@@ -99,16 +99,22 @@ def _distinct(paths: Iterable[Path]) -> Iterator[Path]:
 def _obstacles(path: Path) -> Iterator[Obstacle]:
     """Yield what a file has unknown; PrototxtError if it is no prototxt of a net or a solver."""
     text = text_of(path)
-    outside = {fault.name.partition(".")[2] for fault in faults_of(text, caffe_pb2.SolverParameter())}
-    for kind, fields in _OTHERS.items():
-        if kind_of(text) == "" and outside & fields:
-            raise PrototxtError(f"{path} is of the kind of {kind}")
-    message = caffe_pb2.NetParameter() if kind_of(text) == "net" else caffe_pb2.SolverParameter()
-    faults = faults_of(text, message)
+    message, kind = caffe_pb2.SolverParameter(), kind_of(text)
+    faults = [] if kind == "net" else faults_of(text, message)
+    outside = {fault.name.partition(".")[2] for fault in faults}
+    for other, fields in _OTHERS.items():
+        if not kind and outside & fields:
+            raise PrototxtError(f"{path} is of the kind of {other}")
+    if kind == "net" or (not kind and faults):
+        message = caffe_pb2.NetParameter()
+        faults = faults_of(text, message)
     parse_text(without(text, faults), message, path)
     yield from map(_obstacle, faults)
-    if isinstance(message, caffe_pb2.NetParameter):
-        for layer in upgrade_net(message, path).layer:
+    nets = [message]
+    if isinstance(message, caffe_pb2.SolverParameter):
+        nets = [message.net_param, message.train_net_param, *message.test_net_param]
+    for net in nets:
+        for layer in upgrade_net(net, path).layer:
             if layer.type and (sentence := unknown_type(layer.type)):
                 yield Obstacle("type", layer.type, _owner_in(sentence))
 

@@ -10,7 +10,7 @@ from minicaffe.proto import TRAIN
 class BoxData(Data):
     """The records of an LMDB or LevelDB of images with boxes, endlessly; the boxes are those of S x S cells.
 
-    Tops: images (N, C, H, W), after transform_param; optionally for each side S labels (N, 7 S S): for each cell whether
+    Tops: images (N, C, H, W), after transform_param; optionally, for each S, labels (N, 7 S S): of each cell whether
     its box is difficult, whether there is one, its class, -1 without one; then for each cell the centre and size of its
     box, in fractions of the image.  A box belongs to the cell that holds its centre; the last of several counts.
     In TRAIN a random part of each image, smaller by up to 30 % in width and height, which holds the centre of a box, is

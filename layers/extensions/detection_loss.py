@@ -28,7 +28,7 @@ class DetectionLoss(LossLayer):
 
     detection_loss_param: side S 7, num_class C 20, num_object B 2, object_scale 1, noobject_scale 0.5, class_scale 1,
         coord_scale 5, sqrt true (w and h are square roots), constriant false (true: x and y are those in the cell, else
-        those in the image).  With cls_num it is another layer, of MS-CNN, which minicaffe does not have.
+        those in the image).  With cls_num it is MapDetectionLoss, of MS-CNN.
     Source: Redmon, Divvala, Girshick and Farhadi, You only look once, 2016.
     """
 
@@ -36,8 +36,6 @@ class DetectionLoss(LossLayer):
 
     def setup(self, bottom, top):
         self.param = param = self.layer_param.detection_loss_param
-        if param.HasField("cls_num"):
-            raise self.error("cls_num is a field of MS-CNN's layer of this name, which minicaffe does not have")
         self.cells = Cells.of(self, param)
         self.diff, self.terms = Blob((), self.dtype), Blob((), self.dtype)
 

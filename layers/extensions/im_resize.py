@@ -53,7 +53,7 @@ class ImResize(Layer):
         samples, _, *old = bottom[0].shape
         self.part.reshape(top[0].shape)
         self.maps = [
-            Separable(*(self._weights(n, m, k) for m, k in zip(old, top[0].shape[2:])), self.dtype)
+            Separable((self._weights(n, m, k) for m, k in zip(old, top[0].shape[2:])), self.dtype)
             for n in range(samples)
         ]
 

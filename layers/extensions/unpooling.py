@@ -64,7 +64,7 @@ class Unpooling(Layer):
         shape, average = bottom[0].shape, self.method == UnpoolingParameter.AVE
         axes = list(zip(shape[2:], self.size, self.window.kernel, self.window.stride))
         if self.method != UnpoolingParameter.MAX:
-            self.spread = Separable(*(_covered(*axis, average) for axis in axes), self.dtype)
+            self.spread = Separable((_covered(*axis, average) for axis in axes), self.dtype)
         elif len(bottom) == 1:
             rows, columns = (np.minimum(np.arange(n) * stride, size - 1) for n, size, _, stride in axes)
             self.mask.reshape(shape)

@@ -66,13 +66,6 @@ FORKS = {
             ResizeParameter: max_sz min_sz multiscale""",
     ),
     "Faster R-CNN in C++": Fork("makefile/frcnn", types="FrcnnAnchorTarget FrcnnProposalTarget FrcnnRoiData"),
-    "FlowNet2's Caffe": Fork(
-        "lmb-freiburg/flownet2",
-        types="CustomData",
-        fields="""DataParameter: encoding preselection_file preselection_label rand_permute rand_permute_seed
-            slice_point""",
-        hints="DataParameter: verbose",
-    ),
     "forks for text recognition (CTC)": Fork(
         "xmfbit/warpctc-caffe",
         types="CTCDecoder SequenceAccuracy WarpCTC",
@@ -120,8 +113,8 @@ FORKS = {
     ),
     "NVIDIA's Caffe": Fork(
         "NVIDIA/caffe",
-        types="DetectNetTransformation TRT",
-        fields="""detectnet_augmentation_param detectnet_groundtruth_param trt_param
+        types="TRT",
+        fields="""trt_param
             ImageDataParameter: short_side
             SolverParameter: larc_turbo""",
     ),

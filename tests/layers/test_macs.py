@@ -19,7 +19,11 @@ PRODUCTS = {
     "InnerProduct",
     "LSTM",
     "Lstm",
+<<<<<<< HEAD
     "NdConvolution",
+=======
+    "MultiStageMeanfield",
+>>>>>>> w-joint
     "RNN",
 }
 OWN_TYPES = [name for name in layer_type_list() if facts_of(name).__module__.startswith("minicaffe.layers.")]

@@ -4,10 +4,12 @@ import numpy as np
 import pytest
 
 import minicaffe
-from minicaffe import TEST, TRAIN, Net
+from minicaffe import TEST, TRAIN, Net, get_solver
 from minicaffe.net_spec import NetSpec
 from minicaffe.net_spec import layers as L
 from minicaffe.net_spec import params as P
+from minicaffe.proto import caffe_pb2
+from minicaffe.testing import CUDA, NUMPY
 
 XAVIER = dict(weight_filler=dict(type="xavier"))
 MSRA = dict(weight_filler=dict(type="msra"))
@@ -131,6 +133,26 @@ def test_every_layer_learns_and_the_loss_falls(name, engine):
             blob.data[...] -= step_size * rate * blob.diff / np.maximum(1, np.abs(blob.diff).max())
     assert np.isfinite(losses).all()
     assert losses[-1] < 0.8 * losses[0], losses
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("name", NETS)
+def test_captured_iterations_give_the_numbers_of_numpy(name, cuda_device):
+    def train(choice):
+        with choice.chosen():
+            data, n = build(name), NetSpec()
+            NETS[name](n)
+            param = caffe_pb2.SolverParameter(base_lr=0.01, lr_policy="fixed", momentum=0.9, random_seed=3)
+            param.net_param.CopyFrom(n.to_proto())
+            solver = get_solver(param)
+            for each in solver.net.inputs:
+                solver.net.blobs[each].data[...] = data.blobs[each].data
+            solver.step(4)
+            assert not choice.gpu or solver.engine_step.captured
+            return [blob.data.copy() for blob in solver.net.learnable_params]
+
+    for got, expected in zip(train(CUDA), train(NUMPY)):
+        np.testing.assert_allclose(got, expected, rtol=1e-3, atol=1e-5)
 
 
 @pytest.mark.parametrize(("name", "blob"), [("captcha", "accuracy"), ("densenet_blstm", "acc")])

@@ -7,6 +7,7 @@ depends on the seed, its part (train or test) and its number alone.
 
 from __future__ import annotations
 
+import functools
 import os
 
 import numpy as np
@@ -36,7 +37,7 @@ _PARTS = ("train", "test")
 
 def _lines(strokes: str) -> np.ndarray:
     """Return the lines of a letter, (lines, 2 ends, x and y), in widths and heights of it."""
-    paths = [[(int(x) / 4, int(y) / 6) for x, y in path.split()] for path in strokes.split(",")]
+    paths = [[(int(xy[0]) / 4, int(xy[1]) / 6) for xy in path.split()] for path in strokes.split(",")]
     return np.array([pair for path in paths for pair in zip(path, path[1:])])
 
 
@@ -62,12 +63,12 @@ def prepare(dest: str = "data/words", *, train: int = 12000, test: int = 1000, s
                 data[i, 0], label[i, : len(word)] = draw_word(rng, word), word + 1
                 progress(i + 1)
         path = os.path.join(dest, part)
-        write_atomically(f"{path}.h5", content(lambda file, pair=(data, label): _fill(file, *pair)))
+        write_atomically(f"{path}.h5", content(functools.partial(_fill, data, label)))
         write_atomically(f"{path}.txt", f"{path}.h5\n")
     write_about(dest, ["(blank)", *LETTERS], ABOUT)
 
 
-def _fill(file, data: np.ndarray, label: np.ndarray) -> None:
+def _fill(data: np.ndarray, label: np.ndarray, file) -> None:
     file["data"], file["label"] = data, label
 
 

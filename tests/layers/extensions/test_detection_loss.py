@@ -81,7 +81,6 @@ def test_the_nearest_box_learns_where_none_overlaps(engine):
 @pytest.mark.parametrize(
     ("text", "shapes", "words"),
     [
-        (loss("cls_num: 5"), SHAPES, "cls_num is a field of MS-CNN's layer of this name"),
         (loss("num_object: 0"), SHAPES, r"side, num_class and num_object must be at least 1, got \[3, 3, 0\]"),
         (loss(), [(3, 116), (3, 63)], r"bottom 0 must be \(N, 117\), 13 numbers for each of 9 cells, got \(3, 116\)"),
         (loss(), [(3, 117), (2, 63)], r"bottom 1 must be \(N, 63\), 7 numbers for each of 9 cells, got \(2, 63\)"),
