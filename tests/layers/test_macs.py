@@ -19,11 +19,8 @@ PRODUCTS = {
     "InnerProduct",
     "LSTM",
     "Lstm",
-<<<<<<< HEAD
-    "NdConvolution",
-=======
     "MultiStageMeanfield",
->>>>>>> w-joint
+    "NdConvolution",
     "RNN",
 }
 OWN_TYPES = [name for name in layer_type_list() if facts_of(name).__module__.startswith("minicaffe.layers.")]
