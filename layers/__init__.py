@@ -190,6 +190,7 @@ from minicaffe.layers.extensions import (  # noqa: F401
     unpooling,
     upsample,
     video_data,
+    video_with_voxel_truth_data,
     warp,
     warp_ctc_loss,
     window_seg_data,

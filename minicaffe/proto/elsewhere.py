@@ -34,11 +34,6 @@ FORKS = {
         types="AdaCosAddmScale NormL2",
         fields="adacos_add_m_scale_param",
     ),
-    "C3D's Caffe": Fork(
-        "facebookarchive/C3D",
-        types="VideoSegmentationData VideoWithVoxelTruthData",
-        fields="ImageDataParameter: is_flow num_truth_channels truth_scale",
-    ),
     "Cascade R-CNN's Caffe": Fork(
         "zhaoweicai/cascade-rcnn",
         types="DetectionData DetectionGroupAccuracy DetectionGroupLoss EvalData FrcnnOutput",
