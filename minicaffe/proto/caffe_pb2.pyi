@@ -332,6 +332,8 @@ class LayerParameter(Message):
     coeff_schedule_param: CoeffScheduleParameter
     writer_param: WriterParameter
     reader_param: ReaderParameter
+    detectnet_groundtruth_param: DetectNetGroundTruthParameter
+    detectnet_augmentation_param: DetectNetAugmentationParameter
     grid_param: GridParameter
     expmax_param: ExpMaxParameter
     warp_param: WarpParameter
@@ -591,6 +593,13 @@ class DataParameter(Message):
     DB: EnumTypeWrapper
     LEVELDB: int
     LMDB: int
+    CHANNELENCODING: EnumTypeWrapper
+    UINT8: int
+    UINT16FLOW: int
+    BOOL1: int
+    RANDPERMORDER: EnumTypeWrapper
+    FIRST_PERMUTE_THEN_RANGE: int
+    FIRST_RANGE_THEN_PERMUTE: int
     source: str
     batch_size: int
     rand_skip: int
@@ -605,6 +614,17 @@ class DataParameter(Message):
     parser_threads: int
     cache: bool
     shuffle: bool
+    preselection_file: str
+    preselection_label: int
+    range_start: int
+    range_end: int
+    rand_permute: bool
+    rand_permute_order: int
+    rand_permute_seed: int
+    slice_point: RepeatedScalarFieldContainer[int]
+    encoding: RepeatedScalarFieldContainer[int]
+    verbose: bool
+    subtract: RepeatedScalarFieldContainer[float]
     random_order: bool
     side: RepeatedScalarFieldContainer[int]
     def __init__(self, **fields: Any) -> None: ...
@@ -1907,6 +1927,49 @@ class ExpMaxParameter(Message):
 
 class WarpParameter(Message):
     absolute: bool
+    def __init__(self, **fields: Any) -> None: ...
+
+
+class DetectNetGroundTruthParameter(Message):
+    GridboxType: EnumTypeWrapper
+    GRIDBOX_MAX: int
+    GRIDBOX_MIN: int
+    CoverageType: EnumTypeWrapper
+    RECTANGULAR: int
+    stride: int
+    scale_cvg: float
+    gridbox_type: int
+    max_cvg_len: int
+    min_cvg_len: int
+    coverage_type: int
+    image_size_x: int
+    image_size_y: int
+    obj_norm: bool
+    crop_bboxes: bool
+    object_class: RepeatedCompositeFieldContainer[DetectNetClassMapping]
+    def __init__(self, **fields: Any) -> None: ...
+
+
+class DetectNetClassMapping(Message):
+    src: int
+    dst: int
+    def __init__(self, **fields: Any) -> None: ...
+
+
+class DetectNetAugmentationParameter(Message):
+    crop_prob: float
+    shift_x: int
+    shift_y: int
+    scale_prob: float
+    scale_min: float
+    scale_max: float
+    flip_prob: float
+    rotation_prob: float
+    max_rotate_degree: float
+    hue_rotation_prob: float
+    hue_rotation: float
+    desaturation_prob: float
+    desaturation_max: float
     def __init__(self, **fields: Any) -> None: ...
 
 
