@@ -736,6 +736,7 @@ class ImageDataParameter(Message):
     precache: bool
     label_type: int
     ignore_label: int
+    has_label: bool
     normalize: bool
     new_length: int
     show_data: int
