@@ -29,11 +29,6 @@ class Fork(NamedTuple):
 
 
 FORKS = {
-    "ArcFace's Caffe": Fork(
-        "xialuxi/arcface-caffe",
-        types="AdaCosAddmScale NormL2",
-        fields="adacos_add_m_scale_param",
-    ),
     "Cascade R-CNN's Caffe": Fork(
         "zhaoweicai/cascade-rcnn",
         types="DetectionData DetectionGroupAccuracy DetectionGroupLoss EvalData FrcnnOutput",
