@@ -147,6 +147,7 @@ from minicaffe.layers.extensions import (  # noqa: F401
     mat_write,
     mean,
     merge_crop,
+    mish,
     mpelu,
     multi_stage_meanfield,
     multibox_loss,

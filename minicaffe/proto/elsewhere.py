@@ -127,7 +127,7 @@ FORKS = {
     "TextBoxes++'s Caffe": Fork("MhLiao/TextBoxes_plusplus", fields="DetectionOutputParameter: use_polygon"),
     "the Caffe ports of YOLO": Fork(
         "eric612/MobileNet-YOLO",
-        types="AssistedExcitation LaneData Mish Region YoloV2Loss YoloV3Loss",
+        types="AssistedExcitation LaneData Region YoloV2Loss YoloV3Loss",
         fields="""mish_param yolo_v2_loss_param yolo_v3_loss_param
             AnnotatedDataParameter: difficult_label_warmup""",
     ),
