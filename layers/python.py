@@ -10,7 +10,7 @@ from typing import Any
 from minicaffe.core.blob import Blob
 from minicaffe.core.layer import Layer
 from minicaffe.core.registry import register
-from minicaffe.layers.extensions import faster_rcnn  # noqa: F401  # classes that replace those of py-faster-rcnn
+from minicaffe.layers.extensions import enet, faster_rcnn  # noqa: F401  # classes that replace those of projects
 from minicaffe.layers.shared.python_class import find_class
 from minicaffe.layers.shared.python_part import PythonPart
 from minicaffe.text import printable

@@ -4,6 +4,7 @@ import numpy as np
 
 from minicaffe.core.blob import Blob
 from minicaffe.core.registry import register
+from minicaffe.cuda import ops
 from minicaffe.layers.shared.elementwise import logistic
 from minicaffe.layers.shared.loss import DeviceTerms, LossLayer, ignored_label
 from minicaffe.proto.caffe_pb2 import LossParameter
@@ -20,9 +21,14 @@ class SigmoidCrossEntropyLoss(LossLayer):
     Extension (HED): with class_balanced, a target 1 counts with the share of zeros among the targets 0 and 1 of its
     sample, a target 0 with the share of ones times negative_weight (1; 1.1 in RCF), any other target not at all.  Nets
     with an ImageLabelmapData layer without `normalize`, those of HED and RCF, have it where it is not given.
+    Extension (MNC): bottom 2, a weight for each number; the loss is the weighted sum divided by the sum of the weights,
+    and 0 if that is not above 0.  loss_param then has no effect.
     """
 
     more_params = ("loss_param",)
+    exact_num_bottom = None
+    min_bottom, max_bottom = 2, 3
+    no_gradient = (1, 2)
 
     def setup(self, bottom, top):
         self.ignored = ignored_label(self.layer_param.loss_param)
@@ -34,15 +40,20 @@ class SigmoidCrossEntropyLoss(LossLayer):
         self.shares = Blob((), self.dtype)  # on the device, of each sample: the weights of targets 1 and 0
         self.mode = self.read_normalization(absent=LossParameter.BATCH_SIZE)
         self.terms = DeviceTerms(self.dtype)
+        self.total = Blob((), self.dtype)  # on the device: the sum of the weights
 
     def top_shapes(self, bottom_shapes):
-        x, t = bottom_shapes
-        if np.prod(x) != np.prod(t):
-            raise self.error(f"bottoms must hold equally many numbers, got {x} and {t}")
+        if len({int(np.prod(shape)) for shape in bottom_shapes}) > 1:
+            raise self.error(f"bottoms must hold equally many numbers, got {' and '.join(map(str, bottom_shapes))}")
         return super().top_shapes(bottom_shapes)
 
-    def _counted(self, targets):
+    def _counted(self, bottom):
         """Return the weights of the targets, None if all are 1, and the normalizer."""
+        targets = bottom[1].read_data().reshape(bottom[0].shape)
+        if len(bottom) > 2:
+            weights = bottom[2].read_data().reshape(targets.shape)
+            total = weights.sum()
+            return weights, total if total > 0 else np.inf
         n, count = targets.shape[0], targets.size
         weights = None if self.ignored is None else targets.astype(np.int32) != self.ignored
         if self.balanced:
@@ -61,7 +72,7 @@ class SigmoidCrossEntropyLoss(LossLayer):
 
     def forward_cpu(self, bottom, top):
         x, t = bottom[0].read_data(), bottom[1].read_data().reshape(bottom[0].shape)
-        weights, divisor = self._counted(t)
+        weights, divisor = self._counted(bottom)
         losses = np.abs(x)
         np.exp(np.negative(losses, out=losses), out=losses)
         losses += 1
@@ -73,11 +84,11 @@ class SigmoidCrossEntropyLoss(LossLayer):
         top[0].data[...] = losses.sum() / divisor
 
     def backward_cpu(self, top, propagate_down, bottom):
-        self.refuse_gradient(propagate_down)
+        self._refuse(propagate_down)
         if not propagate_down[0]:
             return
         x, t, dx = bottom[0].read_data(), bottom[1].read_data().reshape(bottom[0].shape), bottom[0].diff
-        weights, divisor = self._counted(t)
+        weights, divisor = self._counted(bottom)
         np.subtract(logistic(x), t, out=dx)
         dx *= self.loss_weight(top) / divisor
         if weights is not None:
@@ -85,6 +96,14 @@ class SigmoidCrossEntropyLoss(LossLayer):
 
     def forward_gpu(self, bottom, top):
         n, x, t = bottom[0].count, bottom[0].gpu_data(), bottom[1].gpu_data()
+        if len(bottom) > 2:
+            losses, _ = self.terms.pointers(n)
+            total, y, weights = self.total.mutable_gpu_data(), top[0].mutable_gpu_data(), bottom[2].gpu_data()
+            self.kernel("weighted_losses")(n, x, t, weights, losses)
+            ops.sum(n, weights, self.dtype, total)
+            ops.sum(n, losses, self.dtype, y)
+            self.kernel("by_total")(1, total, y)
+            return
         if self.balanced:
             samples = bottom[0].shape[0]
             self.shares.reshape(samples, 2)
@@ -97,11 +116,19 @@ class SigmoidCrossEntropyLoss(LossLayer):
         self.terms.finish(n, fixed, top[0].mutable_gpu_data())
 
     def backward_gpu(self, top, propagate_down, bottom):
-        self.refuse_gradient(propagate_down)
+        self._refuse(propagate_down)
         if propagate_down[0]:
             x, t, dx = bottom[0].gpu_data(), bottom[1].gpu_data(), bottom[0].mutable_gpu_diff()
+            if len(bottom) > 2:
+                given = bottom[2].gpu_data(), self.total.gpu_data(), top[0].gpu_diff()
+                self.kernel("weighted_gradient")(bottom[0].count, x, t, *given, dx)
+                return
             weight, divisor = top[0].gpu_diff(), self.terms.divisor
             self.kernel("gradient")(bottom[0].count, x, t, *self._rule(bottom[0]), weight, divisor, dx)
+
+    def _refuse(self, propagate_down) -> None:
+        for i, what in zip(range(1, len(propagate_down)), ("label", "weight")):
+            self.refuse_gradient(propagate_down, i, what)
 
     def _rule(self, x):
         """Return which targets count, and how much, in the form that kernels take."""

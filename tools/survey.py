@@ -5,7 +5,8 @@
 
 Each folder directly in FOLDER counts as one repository; files of the same content count once.  A file is blocked by
 layer types, and by fields and values that cannot be read.  "alone" is the number of files that have nothing else
-unknown.  Only prototxts of nets and solvers are read; hints, which --skip-unknown-fields leaves out, block as well.
+unknown.  Only prototxts of nets and solvers are read, not label maps and other messages; hints, which
+--skip-unknown-fields leaves out, block as well.  Words in place of numbers, in templates, have no fork.
 """
 
 from __future__ import annotations
@@ -23,14 +24,17 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT)]
 
 from minicaffe.core.registry import unknown_type  # noqa: E402  (needs the line above)
-from minicaffe.errors import MinicaffeError  # noqa: E402
+from minicaffe.errors import MinicaffeError, PrototxtError  # noqa: E402
 from minicaffe.proto import caffe_pb2, parse_text, upgrade_net  # noqa: E402
 from minicaffe.proto.kinds import kind_of  # noqa: E402
 from minicaffe.proto.reading import text_of  # noqa: E402
 from minicaffe.proto.unknown import Fault, faults_of, without  # noqa: E402
 
 _OWNER = re.compile(", it (?:belongs to|is a list in) (.*)")
+_TEMPLATE = re.compile(r'has the placeholder "[^"]*" of (.*?): ')
 _NAMELESS = "no known fork"
+#: fields outside of messages that only other kinds of prototxts have
+_OTHERS = {"label maps": {"item"}, "caffe_neural_tool": {"train", "process", "benchmark"}}
 
 
 class Obstacle(NamedTuple):
@@ -95,12 +99,22 @@ def _distinct(paths: Iterable[Path]) -> Iterator[Path]:
 def _obstacles(path: Path) -> Iterator[Obstacle]:
     """Yield what a file has unknown; PrototxtError if it is no prototxt of a net or a solver."""
     text = text_of(path)
-    message = caffe_pb2.NetParameter() if kind_of(text) == "net" else caffe_pb2.SolverParameter()
-    faults = faults_of(text, message)
+    message, kind = caffe_pb2.SolverParameter(), kind_of(text)
+    faults = [] if kind == "net" else faults_of(text, message)
+    outside = {fault.name.partition(".")[2] for fault in faults}
+    for other, fields in _OTHERS.items():
+        if not kind and outside & fields:
+            raise PrototxtError(f"{path} is of the kind of {other}")
+    if kind == "net" or (not kind and faults):
+        message = caffe_pb2.NetParameter()
+        faults = faults_of(text, message)
     parse_text(without(text, faults), message, path)
     yield from map(_obstacle, faults)
-    if isinstance(message, caffe_pb2.NetParameter):
-        for layer in upgrade_net(message, path).layer:
+    nets = [message]
+    if isinstance(message, caffe_pb2.SolverParameter):
+        nets = [message.net_param, message.train_net_param, *message.test_net_param]
+    for net in nets:
+        for layer in upgrade_net(net, path).layer:
             if layer.type and (sentence := unknown_type(layer.type)):
                 yield Obstacle("type", layer.type, _owner_in(sentence))
 
@@ -112,7 +126,7 @@ def _obstacle(fault: Fault) -> Obstacle:
 
 def _owner_in(sentence: str) -> str:
     """The fork that a sentence names."""
-    found = _OWNER.search(sentence)
+    found = _OWNER.search(sentence) or _TEMPLATE.search(sentence)
     return found[1] if found else _NAMELESS
 
 

@@ -1,4 +1,5 @@
-// ROIPooling: one thread for each output in forward, for each input in backward.
+// ROIPooling: one thread for each output in forward, for each input in backward. Pictures are volumes of one place along
+// time.
 
 // Bin `index` of `count` bins from low to high (inclusive) of the image, enlarged, clipped to `size` places.
 struct Bin {
@@ -12,24 +13,33 @@ struct Bin {
   }
 };
 
-__global__ void forward(const int n, const int samples, const int channels, const int height, const int width,
-                        const int bins_h, const int bins_w, const Dtype scale, const Dtype pad_ratio, const Dtype *x,
+// of_volumes: regions are (sample, first, last), and have all rows and columns; else (sample, x1, y1, x2, y2).
+__global__ void forward(const int n, const int of_volumes, const int samples, const int channels, const int length,
+                        const int height, const int width, const int bins_l, const int bins_h, const int bins_w,
+                        const Dtype temporal_scale, const Dtype spatial_scale, const Dtype pad_ratio, const Dtype *x,
                         const Dtype *rois, Dtype *y, int *places) {
   GRID_STRIDE(i, n) {
-    const int c = i / bins_w / bins_h % channels;
-    const Dtype *roi = rois + i / bins_w / bins_h / channels * 5;
+    const int column = i % bins_w, row = i / bins_w % bins_h, plane = i / bins_w / bins_h % bins_l;
+    const int c = i / bins_w / bins_h / bins_l % channels;
+    const Dtype *roi = rois + i / bins_w / bins_h / bins_l / channels * (of_volumes ? 3 : 5);
     const int sample = (int)roi[0];
     int best = -1;
     Dtype value = 0;
     if (sample >= 0 && sample < samples) {
-      const Dtype *picture = x + ((long long)sample * channels + c) * height * width;
-      const Bin rows(i / bins_w % bins_h, bins_h, roi[2], roi[4], scale, pad_ratio, height);
-      const Bin columns(i % bins_w, bins_w, roi[1], roi[3], scale, pad_ratio, width);
-      for (int h = rows.begin; h < rows.end; h++)
-        for (int w = columns.begin; w < columns.end; w++)
-          if (best < 0 || picture[h * width + w] > value) {
-            best = h * width + w;
-            value = picture[best];
+      const Dtype *volume = x + ((long long)sample * channels + c) * length * height * width;
+      const Bin planes = of_volumes ? Bin(plane, bins_l, roi[1], roi[2], temporal_scale, 0, length) : Bin(0, 1, 0, 0, 1, 0, 1);
+      const Bin rows = of_volumes ? Bin(row, bins_h, 0, height - 1, 1, 0, height)
+                                  : Bin(row, bins_h, roi[2], roi[4], spatial_scale, pad_ratio, height);
+      const Bin columns = of_volumes ? Bin(column, bins_w, 0, width - 1, 1, 0, width)
+                                     : Bin(column, bins_w, roi[1], roi[3], spatial_scale, pad_ratio, width);
+      for (int l = planes.begin; l < planes.end; l++)
+        for (int h = rows.begin; h < rows.end; h++)
+          for (int w = columns.begin; w < columns.end; w++) {
+            const int place = (l * height + h) * width + w;
+            if (best < 0 || volume[place] > value) {
+              best = place;
+              value = volume[best];
+            }
           }
     }
     y[i] = value;
@@ -37,16 +47,16 @@ __global__ void forward(const int n, const int samples, const int channels, cons
   }
 }
 
-__global__ void backward(const int n, const int channels, const int height, const int width, const int bins_h,
-                         const int bins_w, const int regions, const Dtype *rois, const Dtype *dy, const int *places,
-                         Dtype *dx) {
+// in_channel, bins: the places of a channel and the bins of a region; numbers: those of a region.
+__global__ void backward(const int n, const int channels, const int in_channel, const int bins, const int regions,
+                         const int numbers, const Dtype *rois, const Dtype *dy, const int *places, Dtype *dx) {
   GRID_STRIDE(i, n) {
-    const int place = i % (height * width), c = i / (height * width) % channels, sample = i / (height * width) / channels;
+    const int place = i % in_channel, c = i / in_channel % channels, sample = i / in_channel / channels;
     Dtype sum = 0;
     for (int r = 0; r < regions; r++) {
-      if ((int)rois[r * 5] != sample) continue;
-      const int first = (r * channels + c) * bins_h * bins_w;
-      for (int b = first; b < first + bins_h * bins_w; b++)
+      if ((int)rois[r * numbers] != sample) continue;
+      const int first = (r * channels + c) * bins;
+      for (int b = first; b < first + bins; b++)
         if (places[b] == place) sum += dy[b];
     }
     dx[i] = sum;

@@ -10,7 +10,7 @@ from minicaffe.cuda import ops
 class ContinuationIndicator(Layer):
     """y[0, n] = 0, y[t, n] = 1 for t > 0: sequences that begin at step 0
 
-    bottom, optional: any shape, of which only the length N of one axis counts; without a gradient.  top: (T, N).
+    bottom, optional: any shape, of which only the length N of one axis counts; its gradient is 0.  top: (T, N).
     continuation_indicator_param: time_step T; without a bottom (Liu's fork) batch_size N, with one (jolibrain's) axis
     (0), on which N is read.
     Source: warpctc-caffe and jolibrain's fork.
@@ -20,7 +20,6 @@ class ContinuationIndicator(Layer):
     family = "data"
     min_bottom, max_bottom = 0, 1
     exact_num_top = 1
-    no_gradient = (0,)
     in_place = False
     backward_reads = ()
 
@@ -42,7 +41,17 @@ class ContinuationIndicator(Layer):
         top[0].data[...] = 1
         top[0].data[0] = 0
 
+    def backward_cpu(self, top, propagate_down, bottom):
+        for blob, wanted in zip(bottom, propagate_down):
+            if wanted:
+                blob.diff[...] = 0
+
     def forward_gpu(self, bottom, top):
         indicator = top[0].mutable_gpu_data()
         ops.fill(top[0].count, 1, indicator, self.dtype)
         ops.fill(top[0].shape[1], 0, indicator, self.dtype)
+
+    def backward_gpu(self, top, propagate_down, bottom):
+        for blob, wanted in zip(bottom, propagate_down):
+            if wanted:
+                ops.fill(blob.count, 0, blob.mutable_gpu_diff(), self.dtype)

@@ -14,7 +14,7 @@ from minicaffe.proto.caffe_pb2 import CorrelationParameter
 
 @register("Correlation")
 class Correlation(Layer):
-    """y[d](p) = mean of a[c](q) b[c](q + d) over the C channels and the places q of the patch at p.
+    """y_d(p) = mean of a_c(q) b_c(q + d) over the C channels and the places q of the patch at p.
 
     Displacements d are multiples of stride_2 up to max_displacement, row by row: with R = max_displacement / stride_2
     rounded down, channel (i + R) (2 R + 1) + j + R of the top has d = stride_2 (i, j).  Both bottoms are continued by

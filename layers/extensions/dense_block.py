@@ -103,6 +103,7 @@ class DenseBlock(Layer):
             for t in range(self.count):
                 self.x.reshape(n, self.before(t), *place)
                 self.steps.append(DenseStep(self, t, self.x))
+            self.collective = any(step.collective for step in self.steps)
 
     def state(self):
         return {**super().state(), "steps": [step.state() for step in self.steps]}

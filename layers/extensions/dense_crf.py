@@ -74,7 +74,8 @@ class DenseCRF(Layer):
         """Yield for each sample its rows and columns without padding, and the kernels: weights and lattices."""
         spatial: dict[tuple[float, int, int], Lattice] = {}
         for n, given in enumerate(bottom[1].read_data().reshape(-1, 2)):
-            size = tuple(int(np.clip(np.nan_to_num(m), 0, most)) for m, most in zip(given, bottom[0].shape[2:]))
+            rows, columns = (int(np.clip(np.nan_to_num(m), 0, k)) for m, k in zip(given, bottom[0].shape[2:]))
+            size = rows, columns
             kernels = []
             for weight, xy in self.places if all(size) else ():
                 if (xy, *size) not in spatial:
@@ -108,7 +109,7 @@ class DenseCRF(Layer):
             for part in self.parts:
                 part.reshape(channels, size[0] * size[1])
             x, messages, q = (part.mutable_gpu_data() for part in self.parts)
-            shape, count = (1, *self.parts[0].shape), self.parts[0].count
+            shape, count = (1, channels, size[0] * size[1]), self.parts[0].count
             view.take(bottom[0].gpu_data(), x, self.dtype)
             softmax_gpu(x, q, shape, self.dtype)
             for _ in range(self.steps):

@@ -20,7 +20,8 @@ class MalisLoss(LossLayer):
         (N, 1, [[Z,] Y,] X), or (N, 2, ...) with those for `apart` in channel 0 and those for `together` in channel 1;
         optionally the edges, E times (z, y, x), from a pixel to the other one.  Without them there is one for each
         axis: x; y, x; or z, y, x.  Tops: the loss; optionally p.
-    The gradient is half the derivative, as in the original.  On the host, for edges come one after the other.
+    The gradient is half the derivative, as in the original, and 0 for all bottoms but p.  On the host, for edges come
+    one after the other.
     Source: Turaga, Briggman, Helmstaedter, Denk and Seung, Maximin affinity learning of image segmentation, 2009.
     """
 
@@ -76,8 +77,9 @@ class MalisLoss(LossLayer):
             top[1].data[...] = p
 
     def backward_cpu(self, top, propagate_down, bottom):
-        for i in range(1, len(bottom)):
-            self.refuse_gradient(propagate_down, i, ("true affinity", "components", "edges")[i - 1])
+        for blob, wanted in zip(bottom[1:], propagate_down[1:]):
+            if wanted:  # an Affinity makes bottoms 0 and 1 together
+                blob.clear_diff()
         if propagate_down[0]:
             scale = self.loss_weight(top) / self.batch_size(bottom)
             np.multiply(self.slope.reshape(bottom[0].shape), scale, out=bottom[0].diff)

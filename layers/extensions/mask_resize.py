@@ -43,7 +43,7 @@ class MaskResize(Layer):
 
     def reshape(self, bottom, top):
         super().reshape(bottom, top)
-        self.map = Separable(*(_weights(n, m) for n, m in zip(bottom[0].shape[2:], self.size)), self.dtype)
+        self.map = Separable((_weights(n, m) for n, m in zip(bottom[0].shape[2:], self.size)), self.dtype)
 
     def forward_cpu(self, bottom, top):
         self.map.apply(bottom[0].read_data(), top[0].data)

@@ -67,6 +67,10 @@ class MultiStageMeanfield(Layer):
         classes = bottom_shapes[0][1]
         return [((1, 1, classes, classes), FillerParameter())] * 3
 
+    def macs(self, bottom_shapes, top_shapes):
+        samples, classes, height, width = top_shapes[0]
+        return 3 * self.steps * samples * classes**2 * height * width
+
     def _make_blobs(self, bottom, filled):
         made = not self.blobs
         super()._make_blobs(bottom, filled)

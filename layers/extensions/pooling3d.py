@@ -24,7 +24,8 @@ class Pooling3D(Pooling):
 
     fork = "C3D"
     fuses_as = "Pooling"
-    more_params = ("pooling3d_param",)
+    param_field = "pooling3d_param"
+    more_params = ("pooling_param",)
     clips = False
     max_top = 1
 

@@ -42,7 +42,7 @@ class Unpooling(Layer):
     def setup(self, bottom, top):
         param = self.layer_param.unpooling_param
         window = {field.name: value for field, value in param.ListFields() if field.name in _OF_WINDOWS}
-        self.window = pool_window(PoolingParameter(**window), ())
+        self.window = pool_window(PoolingParameter(**window), (1, 1))  # over two axes
         if any(self.window.pad):
             raise self.error(f"pad must be 0, got {self.window.pad}")
         if param.HasField("unpool_size") == (param.HasField("unpool_h") or param.HasField("unpool_w")):
@@ -64,7 +64,7 @@ class Unpooling(Layer):
         shape, average = bottom[0].shape, self.method == UnpoolingParameter.AVE
         axes = list(zip(shape[2:], self.size, self.window.kernel, self.window.stride))
         if self.method != UnpoolingParameter.MAX:
-            self.spread = Separable(*(_covered(*axis, average) for axis in axes), self.dtype)
+            self.spread = Separable((_covered(*axis, average) for axis in axes), self.dtype)
         elif len(bottom) == 1:
             rows, columns = (np.minimum(np.arange(n) * stride, size - 1) for n, size, _, stride in axes)
             self.mask.reshape(shape)

@@ -59,6 +59,11 @@ class DenseStep:
         layer.initialize([x], [y])
         self._parts.append((layer, x, y, places))
 
+    @property
+    def collective(self) -> bool:
+        """Whether its passes wait for those of the same step at all other ranks."""
+        return any(layer.collective for layer, *_ in self._parts)
+
     def forward(self) -> None:
         """Compute y from x, by the layers' code for the device in use."""
         for layer, x, y, _ in self._parts:

@@ -60,7 +60,7 @@ class Lattice:
         values[:, :-1] = np.add.reduceat(shares, self._starts[:-1], axis=1)
         for direction in directions:
             before, behind = self._neighbours[direction]
-            values[:, :-1] += (values[:, before] + values[:, behind]) * self._dtype.type(0.5)
+            values[:, :-1] += 0.5 * (values[:, before] + values[:, behind])
         return sum(values[:, self._vertex[:, c]] * self._weights[:, c] for c in range(self.corners))
 
     # -- on the device ---------------------------------------------------------------------------------------------

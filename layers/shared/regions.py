@@ -1,4 +1,7 @@
-"""Regions of interest (R, 5), rows (sample, x1, y1, x2, y2): ROIPooling, PSROIPooling, ROIAlign."""
+"""Regions of interest (R, 5), rows (sample, x1, y1, x2, y2): ROIPooling, PSROIPooling, ROIAlign.
+
+Of volumes (N, C, L, H, W) they are (R, 3), rows (sample, first, last).
+"""
 
 from __future__ import annotations
 
@@ -16,8 +19,8 @@ def check_shapes(layer: Layer, x, rois) -> None:
 
 
 def checked_regions(layer: Layer, bottom):
-    """Return the regions (R, 5); raise LayerError if one is of a sample that does not exist."""
-    regions = bottom[1].read_data().reshape(-1, 5)
+    """Return the regions (R, 5), or (R, 3) of volumes; raise LayerError if one is of a sample that does not exist."""
+    regions = bottom[1].read_data().reshape(-1, 5 if bottom[0].num_axes == 4 else 3)
     for r, sample in enumerate(regions[:, 0]):
         if not 0 <= sample < bottom[0].shape[0]:
             raise layer.error(f"region {r} is of sample {sample:g}, but bottom 0 has {bottom[0].shape[0]} samples")

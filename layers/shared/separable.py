@@ -1,6 +1,8 @@
-"""Linear maps of pictures that work on rows and columns apart: Unpooling, MaskResize."""
+"""Linear maps of pictures that work on rows and columns apart: Unpooling, MaskResize, ImResize."""
 
 from __future__ import annotations
+
+from collections.abc import Iterable
 
 import numpy as np
 
@@ -11,10 +13,11 @@ from minicaffe.cuda import ops
 class Separable:
     """y = A x B' for each picture x (h, w), with A (H, h) and B (W, w), and its adjoint dx = A' dy B."""
 
-    def __init__(self, rows: np.ndarray, columns: np.ndarray, dtype: np.dtype) -> None:
+    def __init__(self, weights: Iterable[np.ndarray], dtype: np.dtype) -> None:
+        """`weights`: A and B."""
         self._dtype = dtype
         self._rows, self._columns, self._between = (Blob((), dtype) for _ in range(3))  # A, B, x B' or dy B
-        for blob, values in ((self._rows, rows), (self._columns, columns)):
+        for blob, values in zip((self._rows, self._columns), weights):
             blob.reshape(values.shape)
             blob.data[...] = values
 

@@ -6,26 +6,30 @@ import argparse
 import os
 
 from minicaffe.cli.command import FlagParser, command, print_line
-from minicaffe.data.datasets import cifar10, mnist, shapes, synthetic
+from minicaffe.data.datasets import cifar10, faces, mnist, shapes, synthetic, words
 from minicaffe.data.datasets.padded import pad_database
 from minicaffe.data.db import BACKENDS, backend_name
 from minicaffe.errors import UsageError
 
 GROUP = "Prepare data"
-_SHAPES_FLAGS = {
-    "train": "training pictures (default: 6000)",
-    "test": "test pictures (default: 500)",
-    "size": "width and height of a picture (default: 128)",
+_DRAWING_FLAGS = {
+    "train": "training pictures (default: 6000; words: 12000; faces: 8000, 20 of each identity)",
+    "test": "test pictures (default: 500; words: 1000; faces: 2000 pairs)",
     "seed": "of the random numbers, 0 or more (default: 1)",
+    "size": "width and height of a picture of shapes (default: 128)",
 }
+#: the data sets that are drawn, and the flags that each takes
+_DRAWN = {"shapes": {"train", "test", "seed", "size", "voc"}, "words": {"train", "test", "seed"},
+          "faces": {"train", "test", "seed"}}  # fmt: skip
 
 
 def _data_flags(flags: FlagParser) -> None:
     flags.argument(
         "name",
         metavar="NAME",
-        choices=("cifar10", "mnist", "synthetic", "shapes"),
-        help="cifar10, mnist, synthetic: generated images in place of CIFAR-10, or shapes: drawn images with boxes",
+        choices=("cifar10", "mnist", "synthetic", *_DRAWN),
+        help="cifar10, mnist, synthetic: generated images in place of CIFAR-10, shapes: drawn images with boxes, "
+        "words: drawn words, or faces: drawn faces",
     )
     flags.flag(
         "from",
@@ -46,11 +50,14 @@ def _data_flags(flags: FlagParser) -> None:
         help="also write cifar10_train_padN_<backend>: the training set, prepared now or before, with a border "
         "of N pixels, for random crops (as the net cifar10_resnet20 reads them)",
     )
-    flags.section("shapes")
-    for name, text in _SHAPES_FLAGS.items():
+    flags.section("shapes, words and faces")
+    for name, text in _DRAWING_FLAGS.items():
         flags.flag(name, type=int, metavar="N", default=None, help=text)
-    flags.switch("voc", "also write the pictures, boxes and label maps as a folder of PASCAL VOC's layout, FOLDER/VOC, and "
-                        "lists for DenseImageData, FOLDER/train_maps.txt and test_maps.txt")  # fmt: skip
+    flags.switch(
+        "voc",
+        "of shapes, also write the pictures, boxes and label maps as a folder of PASCAL VOC's layout, FOLDER/VOC, and "
+        "lists for DenseImageData, FOLDER/train_maps.txt and test_maps.txt",
+    )
 
 
 @command(
@@ -59,7 +66,8 @@ def _data_flags(flags: FlagParser) -> None:
     "download or generate a data set, and write its databases",
     _data_flags,
     "  minicaffe data cifar10\n  minicaffe data cifar10 --from cifar-10-binary.tar.gz\n  minicaffe data synthetic\n"
-    "  minicaffe data shapes --train 5000 --seed 7",
+    "  minicaffe data shapes --train 5000 --seed 7\n  minicaffe data words\n"
+    "  minicaffe data faces",
 )
 def data(args: argparse.Namespace) -> None:
     """Write CIFAR-10 to cifar10_train_lmdb, cifar10_test_lmdb and mean.binaryproto in data/cifar10, MNIST to
@@ -67,12 +75,23 @@ def data(args: argparse.Namespace) -> None:
     same prototxts train on it. An interrupted download is resumed.
 
     shapes are coloured shapes with boxes, for detection nets: train_lmdb and test_lmdb of AnnotatedDatums,
-    labelmap.prototxt and test_name_size.txt in data/shapes."""
+    labelmap.prototxt and test_name_size.txt in data/shapes.
+
+    words are pictures of random letters, for text recognition: train.h5 and test.h5, and their lists train.txt and
+    test.txt, in data/words.
+
+    faces are pictures of drawn faces, for verification: train_lmdb with the numbers of identities as labels, and
+    pairs_lmdb, pairs of pictures of other identities in six channels, with label 1 for two of one identity, else 0, in
+    data/faces."""
     source = getattr(args, "from")
-    drawing = {name: getattr(args, name) for name in _SHAPES_FLAGS if getattr(args, name) is not None}
-    if args.name != "shapes" and (drawing or args.voc):
-        raise UsageError(f"data {args.name} takes no --{[*drawing, 'voc'][0]}: only shapes does")
-    if args.name in ("synthetic", "shapes") and source:
+    drawing = {name: getattr(args, name) for name in _DRAWING_FLAGS if getattr(args, name) is not None}
+    for name in [*drawing, *["voc"] * args.voc]:
+        takers = [kind for kind, flags in _DRAWN.items() if name in flags]
+        if args.name not in takers:
+            *others, last = takers
+            only = f"{', '.join(others)} and {last} do" if others else f"{last} does"
+            raise UsageError(f"data {args.name} takes no --{name}: only {only}")
+    if args.name in ("synthetic", *_DRAWN) and source:
         raise UsageError(f"data {args.name} takes no --from: its images are generated")
     if args.pad is not None:
         return _pad(args, source)
@@ -82,6 +101,12 @@ def data(args: argparse.Namespace) -> None:
     elif args.name == "shapes":
         dest = args.dest or "data/shapes"
         shapes.prepare(dest, args.backend, **drawing, voc_folder=args.voc)
+    elif args.name == "words":
+        dest = args.dest or "data/words"
+        words.prepare(dest, **drawing)
+    elif args.name == "faces":
+        dest = args.dest or "data/faces"
+        faces.prepare(dest, args.backend, **drawing)
     else:
         dest = args.dest or f"data/{args.name}"
         {"cifar10": cifar10, "mnist": mnist}[args.name].prepare(dest, source, args.backend)
@@ -90,7 +115,7 @@ def data(args: argparse.Namespace) -> None:
 
 def _pad(args: argparse.Namespace, source: str | None) -> None:
     """Write the padded copy; prepare the data set first if its database does not exist yet."""
-    if args.name in ("mnist", "shapes"):
+    if args.name in ("mnist", *_DRAWN):
         raise UsageError(f"data {args.name} takes no --pad: only the images of cifar10 and synthetic are padded")
     dest = args.dest or "data/cifar10"
     train, padded = (f"{dest}/cifar10_train{kind}_{args.backend}" for kind in ("", f"_pad{args.pad}"))

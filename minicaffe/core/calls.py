@@ -17,6 +17,7 @@ from google.protobuf.message import Message
 from minicaffe.core.registry import facts_of
 from minicaffe.errors import NetError, listed, nearest
 from minicaffe.proto import caffe_pb2
+from minicaffe.proto.further import further_field
 
 
 class NetSpecError(NetError, AttributeError, KeyError):
@@ -67,8 +68,8 @@ def net_param(names: dict[Any, str], tops: Iterable[Any]) -> caffe_pb2.NetParame
 def assign_proto(proto: Message, name: str, val: Any) -> None:
     """Set field `name` of `proto` from a plain Python value, recursively.
 
-    Dicts and messages set message fields; lists, tuples and 1-D arrays set repeated fields; a single value for a
-    repeated field is a list of one.
+    Dicts and messages set message fields; lists, tuples and 1-D arrays set repeated fields, and fields that forks
+    repeat; a single value for a repeated field is a list of one.
     AttributeError for a field that the message does not have, TypeError or ValueError for a value that the field
     cannot hold.
     """
@@ -85,6 +86,9 @@ def assign_proto(proto: Message, name: str, val: Any) -> None:
                 raise TypeError(_expected(message))
             else:
                 field.append(_plain(value))
+    elif isinstance(val, (list, tuple)) and (more := further_field(proto.DESCRIPTOR.name, name)) and val:
+        assign_proto(proto, name, val[0])
+        assign_proto(proto, more, val[1:])
     elif isinstance(val, Mapping):
         field.SetInParent()
         _assign_all(field, val)
@@ -196,7 +200,7 @@ class Function:
         own = own_message(self.type_name)
         general = layer.DESCRIPTOR.fields_by_name
         specific = getattr(layer, own).DESCRIPTOR.fields_by_name if own else {}
-        inside = key in specific and not (key.endswith("param") and key in general)
+        inside = key in specific and key not in ("param", "transform_param", *facts_of(self.type_name).more_params)
         target = getattr(layer, own) if own and inside else layer
         if target is layer and key not in general:
             known = {*general, *specific}

@@ -99,6 +99,14 @@ def positive_unitball(shape, param, generator):
     return values / values.reshape(_rows(shape), -1).sum(1).reshape(-1, *[1] * (len(shape) - 1))
 
 
+@filler("gaussian_unitball")
+def gaussian_unitball(shape, param, generator):
+    """Normal distribution, then divided by the length of each row (all axes but axis 0): NormFace's class centres."""
+    values = generator.normal(0, 1, shape)
+    lengths = np.sqrt(np.square(values.reshape(_rows(shape), -1)).sum(1) + 1e-12)
+    return values / lengths.reshape(-1, *[1] * (len(shape) - 1))
+
+
 @filler("xavier")
 def xavier(shape, param, generator):
     """Uniform distribution on [-sqrt(3/n), sqrt(3/n)) (Glorot and Bengio, AISTATS 2010), n by `variance_norm`."""

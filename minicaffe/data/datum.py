@@ -103,7 +103,7 @@ class DatumDecoder:
             return found
         name = record_name(key, self.source)
         annotated = is_annotated(value)
-        datum = parsed_annotated(value, name).datum if annotated else _parsed(caffe_pb2.Datum(), value, name)
+        datum = parsed_annotated(value, name).datum if annotated else parsed_datum(value, name)
         image = self.image_of(datum, name)
         if isinstance(image, np.ndarray) and not annotated:
             self._likely = _form(datum, image.shape)
@@ -133,6 +133,11 @@ def parsed_annotated(value: bytes | memoryview, name: str) -> caffe_pb2.Annotate
             "type Data read those of convert_imageset"
         )
     return record
+
+
+def parsed_datum(value: bytes | memoryview, name: str) -> caffe_pb2.Datum:
+    """Parse a record as a Datum; DataError if it is none.  name: the record."""
+    return _parsed(caffe_pb2.Datum(), value, name)
 
 
 def _parsed(message, value: bytes | memoryview, name: str):

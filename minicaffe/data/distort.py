@@ -10,6 +10,8 @@ from minicaffe.data.color import bgr_to_hsv, hsv_to_bgr, scaled
 from minicaffe.errors import DataError
 from minicaffe.proto.caffe_pb2 import DistortionParameter
 
+_CHANGES = ("brightness", "contrast", "saturation", "hue", "random_order")
+
 
 class Distortion(NamedTuple):
     """The distortion of one image, as it was drawn; a value of None leaves the image as it is in this respect."""
@@ -49,23 +51,23 @@ class Distortion(NamedTuple):
 class Distorter:
     """The random distortions of a DistortionParameter.
 
-    Each change has a probability of its own.  Contrast comes before saturation and hue or after them, each with
-    probability 1/2, as in Howard, "Some Improvements on Deep Convolutional Neural Network Based Image
-    Classification", 2013, and the SSD fork.
+    Each change has a probability of its own, or by jolibrain's fields the one `prob`, if it is selected.  Contrast
+    comes before saturation and hue or after them, each with probability 1/2, as in Howard, "Some Improvements on Deep
+    Convolutional Neural Network Based Image Classification", 2013, and the SSD fork.
     DataError for limits that are no interval of numbers from 0 on.
     """
 
     def __init__(self, param: DistortionParameter) -> None:
-        self.param = param
+        self.param, self.chances = param, _chances(param)
         for name in ("contrast", "saturation"):
             low, high = getattr(param, f"{name}_lower"), getattr(param, f"{name}_upper")
-            if getattr(param, f"{name}_prob") > 0 and not 0 <= low <= high < np.inf:
+            if self.chances[name] > 0 and not 0 <= low <= high < np.inf:
                 raise DataError(
                     f"distort_param: {name}_lower and {name}_upper must be 0 <= lower <= upper, got {low:g}, {high:g}"
                 )
         for name in ("brightness", "hue"):
             delta = getattr(param, f"{name}_delta")
-            if getattr(param, f"{name}_prob") > 0 and not 0 <= delta < np.inf:
+            if self.chances[name] > 0 and not 0 <= delta < np.inf:
                 raise DataError(f"distort_param: {name}_delta must be a number from 0 on, got {delta:g}")
 
     def draw(self, generator: np.random.Generator) -> Distortion:
@@ -74,7 +76,7 @@ class Distorter:
 
         def value(index: int, name: str, low: float, high: float) -> float | None:
             chance, share = draws[2 * index : 2 * index + 2]
-            return low + share * (high - low) if chance < getattr(param, f"{name}_prob") else None
+            return low + share * (high - low) if chance < self.chances[name] else None
 
         return Distortion(
             value(0, "brightness", -param.brightness_delta, param.brightness_delta),
@@ -82,5 +84,16 @@ class Distorter:
             half <= 0.5,
             value(2, "saturation", param.saturation_lower, param.saturation_upper),
             value(3, "hue", -param.hue_delta, param.hue_delta),
-            tuple(order.tolist()) if draws[8] < param.random_order_prob else None,
+            tuple(order.tolist()) if draws[8] < self.chances["random_order"] else None,
         )
+
+
+def _chances(param: DistortionParameter) -> dict[str, float]:
+    """Return the probability of each change; DataError for the fields of both forks."""
+    of_jolibrain = [name for name in ("prob", "all_effects", *_CHANGES) if param.HasField(name)]
+    of_ssd = [f"{name}_prob" for name in _CHANGES if param.HasField(f"{name}_prob")]
+    if of_jolibrain and of_ssd:
+        raise DataError(f"distort_param: {of_ssd[0]} is SSD's and {of_jolibrain[0]} jolibrain's: give one kind of them")
+    if of_jolibrain:
+        return {name: param.prob if param.all_effects or getattr(param, name) else 0.0 for name in _CHANGES}
+    return {name: getattr(param, f"{name}_prob") for name in _CHANGES}

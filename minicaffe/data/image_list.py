@@ -12,7 +12,7 @@ import numpy as np
 
 from minicaffe.data import list_hints
 from minicaffe.data.image import read_pixels, resize
-from minicaffe.data.reader import ALL, EntryReader, Share
+from minicaffe.data.reader import ALL, EntryReader, Share, Undecoded
 from minicaffe.data.shuffle import Rounds
 from minicaffe.errors import DataError
 from minicaffe.text import quoted, read_text
@@ -138,7 +138,7 @@ class ImageListReader(EntryReader):
         """Return the path of the image and the label of each entry."""
         return read_list(self.source)
 
-    def load(self, entry: int) -> tuple[ListedImage, Any]:
+    def load(self, entry: int) -> tuple[Undecoded, Any]:
         """Return the image of an entry, not read yet, and its label, as `label_of` takes it."""
         path, label = self.entries[entry]
         return ListedImage(self.root_folder + path, self.color, self.size, self.root_folder), label

@@ -68,9 +68,10 @@ def write_mean(path: str | os.PathLike, mean: np.ndarray) -> None:
     write_atomically(path, blob.SerializeToString())
 
 
-def read_mean(path: str | os.PathLike) -> np.ndarray:
+def read_mean(path: str | os.PathLike, axes: int = 3) -> np.ndarray:
     """Read the mean image in a .binaryproto file, (C, H, W) in float32.
 
+    axes: 3 (default); 4: it may be (C, L, H, W) as well.
     DataError when the file is missing, is not a BlobProto, is not one image, or when the number of values does not
     match its shape.
     """
@@ -93,9 +94,10 @@ def read_mean(path: str | os.PathLike) -> np.ndarray:
     values = np.array(blob.double_data if blob.double_data else blob.data, np.float32)
     if not all(length > 0 for length in shape) or values.size != math.prod(shape):
         raise DataError(f"mean file {path} holds {values.size} values for shape {shape}")
-    if len(shape) < 3 or any(n != 1 for n in shape[:-3]):
+    axes = axes if len(shape) > axes else 3
+    if len(shape) < 3 or any(n != 1 for n in shape[:-axes]):
         raise DataError(f"mean file {path} must hold one image (C, H, W), got shape {shape}")
-    return values.reshape(shape[-3:])
+    return values.reshape(shape[-axes:])
 
 
 def channel_means(path: str, dtype: type | None = None) -> np.ndarray:

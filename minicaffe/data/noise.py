@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
+from typing import NamedTuple
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
@@ -26,56 +27,74 @@ _LEVELS = 64  # grey levels that posterize makes equal
 _CLIP = 4  # limit of CLAHE
 
 
+class NoiseDraw(NamedTuple):
+    """What is random about the noise of a picture."""
+
+    seed: tuple[int, int] | None  #: of the points; None if there are none
+    applied: frozenset[str]  #: the fields whose operations are applied
+
+
 class Noise:
     """The operations of a NoiseParameter, in the fork's order.
 
+    With `all_effects` given, as in jolibrain's Caffe, each selected operation but `jpeg` has the probability `prob`; if
+    it is true, all are selected, saltpepper only with a value in saltpepper_param.
     DataError for values of saltpepper_param that cannot be applied.
     """
 
     def __init__(self, param: NoiseParameter) -> None:
         self.param = param
-        points = param.saltpepper_param
+        points, self._every = param.saltpepper_param, param.all_effects
+        self._chance = param.prob if param.HasField("all_effects") else 1.0
+        selected = {name for name in _FLAGS if getattr(param, name) or (self._every and name not in _UNSELECTED)}
+        if self._every and len(points.value):
+            selected.add("saltpepper")
         is_finite = len(points.value) and np.isfinite(points.value).all()
-        if param.saltpepper and not (is_finite and 0 <= points.fraction <= 1):
+        if "saltpepper" in selected and not (is_finite and 0 <= points.fraction <= 1):
             values = ", ".join(f"{value:g}" for value in points.value) or "none"
             raise DataError(
                 "noise_param: saltpepper needs a fraction from 0 to 1, and one value or one per channel, in "
                 f"saltpepper_param, got {points.fraction:g} and {values}"
             )
-        self._steps: list[Callable[[np.ndarray], np.ndarray]] = []
-        for name, operation in _OPERATIONS.items():
-            value = getattr(param, name)
-            if value > 0:
-                is_jpeg = operation is recompressed
-                self._steps.append(functools.partial(operation, quality=min(value, 100)) if is_jpeg else operation)
+        self._selected = frozenset(selected)
 
-    def draw(self, rng: Stream) -> tuple[int, int] | None:
-        """Draw the seed of the points of a picture; None if nothing is random."""
-        if not self.param.saltpepper:
-            return None
+    def draw(self, rng: Stream) -> NoiseDraw:
+        """Draw the operations of a picture, and the seed of its points."""
+        applied = self._selected
+        if self._chance < 1:
+            draws = rng.generator().random(len(_FLAGS))
+            applied = frozenset(name for name, draw in zip(_FLAGS, draws) if name in applied and draw < self._chance)
+        if "saltpepper" not in applied:
+            return NoiseDraw(None, applied)
         seed, number = rng.generator().integers(1 << 63, size=2)
-        return int(seed), int(number)
+        return NoiseDraw((int(seed), int(number)), applied)
 
-    def __call__(self, image: np.ndarray, seed: tuple[int, int] | None) -> np.ndarray:
+    def __call__(self, image: np.ndarray, drawn: NoiseDraw | None = None) -> np.ndarray:
         """Return the changed picture: uint8, or float32 after convert_to_lab.
 
-        image: (C, H, W), uint8, BGR or gray.  seed: the result of `draw`.
+        image: (C, H, W), uint8, BGR or gray.  drawn: the result of `draw`; None (default): all but the points.
         DataError for another type or number of channels.
         """
-        param, channels = self.param, len(image)
+        applied, channels = self._selected if drawn is None else drawn.applied, len(image)
         if image.dtype != np.uint8 or channels not in (1, 3):
             raise DataError(
                 f"noise_param: expected images of bytes with 1 or 3 channels, got {image.dtype} with {channels}"
             )
-        if channels == 1 and (name := next((name for name in _OF_COLORS if getattr(param, name)), None)):
-            raise DataError(f"noise_param: {name} needs images of 3 channels, got 1")
-        for step in self._steps:
-            image = step(image)
-        if seed is not None:
-            image = with_points(image, param.saltpepper_param.fraction, param.saltpepper_param.value, Stream(*seed))
-        image = bgr_to_hsv(image) if param.convert_to_hsv else image
-        image = bgr_to_ycrcb(image) if param.convert_to_ycrcb else image
-        return bgr_to_lab(image) if param.convert_to_lab else image
+        if channels == 1 and (name := next((name for name in _OF_COLORS if name in applied), None)):
+            if not self._every:
+                raise DataError(f"noise_param: {name} needs images of 3 channels, got 1")
+            applied = applied - set(_OF_COLORS)
+        for name, operation in _OPERATIONS.items():
+            if name == "jpeg":
+                image = operation(image, quality=min(self.param.jpeg, 100)) if self.param.jpeg > 0 else image
+            elif name in applied:
+                image = operation(image)
+        if drawn is not None and drawn.seed is not None:
+            points = self.param.saltpepper_param
+            image = with_points(image, points.fraction, points.value, Stream(*drawn.seed))
+        for name, convert in _CONVERSIONS.items():
+            image = convert(image) if name in applied else image
+        return _in_bytes(image) if self._every else image
 
 
 def decolorized(image: np.ndarray) -> np.ndarray:
@@ -138,6 +157,11 @@ def with_points(image: np.ndarray, fraction: float, values, rng: Stream) -> np.n
     return result
 
 
+def _in_bytes(image: np.ndarray) -> np.ndarray:
+    """Return a picture rounded to bytes, as jolibrain's is after convert_to_lab, so that a batch has one type."""
+    return image if image.dtype == np.uint8 else np.rint(image).clip(0, 255).astype(np.uint8)
+
+
 _OPERATIONS: dict[str, Callable[..., np.ndarray]] = {  # by the field that selects it, in the order of the fork
     "decolorize": decolorized,
     "gauss_blur": blurred,
@@ -148,3 +172,10 @@ _OPERATIONS: dict[str, Callable[..., np.ndarray]] = {  # by the field that selec
     "posterize": posterized,
     "inverse": inverted,
 }
+_CONVERSIONS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+    "convert_to_hsv": bgr_to_hsv,
+    "convert_to_ycrcb": bgr_to_ycrcb,
+    "convert_to_lab": bgr_to_lab,
+}
+_FLAGS = (*(name for name in _OPERATIONS if name != "jpeg"), "saltpepper", *_CONVERSIONS)
+_UNSELECTED = ("saltpepper", "convert_to_ycrcb")  # by all_effects

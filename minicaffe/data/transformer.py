@@ -9,6 +9,9 @@ Of forks, in both phases: one of several resize_param, and noise_param, is drawn
 vertical_mirror and random_90_deg_rot turn y after all else (ducha-aiki's).  random_resize_param,
 random_aspect_ratio_param; pad, zeros around y (Intel's).  img_rand_resize, rand_resize_ratio, vertical_stretch and
 horizontal_stretch (NVIDIA's).
+
+TSN's, of which the first are for TRAIN only: crops as scaled_crop.py draws them; is_flow, with which channels 0, 2, ...
+of a flipped image are 255 - x.
 """
 
 from __future__ import annotations
@@ -25,6 +28,7 @@ from minicaffe.data.mean import read_mean
 from minicaffe.data.noise import Noise
 from minicaffe.data.random_size import random_size_of
 from minicaffe.data.resize_param import Resizer
+from minicaffe.data.scaled_crop import scaled_crop
 from minicaffe.data.workers import Each, in_turn
 from minicaffe.errors import DataError
 from minicaffe.philox import Stream
@@ -92,9 +96,13 @@ class BatchTransformer:
         self.mean_file, self.mean = param.mean_file, None
         if param.HasField("mean_file"):
             log.info("Loading mean file from: %s", param.mean_file)
-            self.mean = read_mean(param.mean_file)
+            self.mean = self.read_mean(param.mean_file)
         elif len(param.mean_value):
             self.mean = np.array(param.mean_value, np.float32)[:, None, None]
+        self.scaled_crop = scaled_crop(param, self.crop) if train else None
+        self.is_flow = param.is_flow and param.mirror
+        if self.is_flow and param.HasField("mean_file"):
+            raise DataError("transform_param: is_flow with mirror needs mean_value instead of mean_file")
         self._random_crop = train or param.random_crop_on_test
         self._turns = param.vertical_mirror, param.random_90_deg_rot
         self._resizers, self._noises = _choice(Resizer, param, "resize_param"), _choice(Noise, param, "noise_param")
@@ -118,7 +126,12 @@ class BatchTransformer:
     @property
     def on_host_only(self) -> bool:
         """Whether a step of the transformation has no GPU kernel."""
-        return any((self.random_size, self.resizer, self.noise, self._pad, *self._turns))
+        steps = self.random_size, self.resizer, self.noise, self._pad, self.scaled_crop, self.is_flow
+        return any((*steps, *self._turns))
+
+    def read_mean(self, path: str) -> np.ndarray:
+        """Return the mean image of a file, (C, H, W)."""
+        return read_mean(path)
 
     def output_shape(self, shape: Sequence[int]) -> tuple[int, int, int]:
         """Return (C, H, W) of the transformed image, given that of the record.  DataError if it is too small."""
@@ -165,6 +178,8 @@ class BatchTransformer:
             draws = Draws.joined(plans)
         turns = self._drawn_turns(out)
         each(lambda i: self._write(*parts[i]), len(parts))
+        if self.is_flow:
+            self._reverse_flow(out, draws.flip)
         if turns is not None:
             each(lambda i: self._turn(out[i], *turns[i]), len(out))
         return draws
@@ -196,14 +211,26 @@ class BatchTransformer:
         sizes = [resizer.draw(self.rng) for resizer in resizers]
         noises = [self._noises.draw(self.rng) for _ in range(count)] if self._noises else []
         seeds = [noise.draw(self.rng) for noise in noises]
+        crop, places = self.scaled_crop, []
+        if crop:
+            shapes = [each.size for each in whole] or [image.shape[1:] for image in images]
+            shapes = [resizer.size(*shape) for resizer, shape in zip(resizers, shapes)] or shapes
+            places = [crop.draw(self.rng, *shape) for shape in shapes]
 
         def prepare(i: int) -> None:
             image = whole[i](prepared[i]) if whole else prepared[i]
             image = resizers[i](image, sizes[i]) if resizers else image
-            prepared[i] = noises[i](image, seeds[i]) if noises else image
+            image = noises[i](image, seeds[i]) if noises else image
+            prepared[i] = crop(image, places[i]) if crop else image
 
         each(prepare, count)
         return stacked(prepared)
+
+    def _reverse_flow(self, out: np.ndarray, flip: np.ndarray) -> None:
+        """Make 255 - x of x in channels 0, 2, ... of the images that are flipped; `out` is (x - mean) * scale."""
+        twice = 2 * self.mean if self.mean is not None else np.zeros((1, 1, 1), np.float32)
+        offset = (255 - np.broadcast_to(twice, (out.shape[1], 1, 1))[::2]) * np.float32(self.scale)
+        out[flip, ::2] = offset - out[flip, ::2]
 
     def _drawn_turns(self, out: np.ndarray) -> list[tuple[bool, int]] | None:
         """Draw of each image whether it is turned upside down, and by how many quarters clockwise; None: of none is.

@@ -213,7 +213,9 @@ def transformer_of(transform_param: caffe_pb2.TransformationParameter) -> BatchT
         param.random_aspect_ratio_param.max_attempt = 0
     if param.img_rand_resize_lower:
         param.img_rand_resize_upper = param.img_rand_resize_lower
-    if param.HasField("noise_param"):
+    if param.noise_param.HasField("all_effects"):
+        param.ClearField("noise_param")  # whose changes are all random
+    elif param.HasField("noise_param"):
         param.noise_param.saltpepper = False
     if param.HasField("resize_param"):
         del param.resize_param.interp_mode[1:]

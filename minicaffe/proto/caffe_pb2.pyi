@@ -100,6 +100,7 @@ class NetParameter(Message):
     preprocess: PreprocessParameter
     bn_stats_batch_size: int
     multinode: MultinodeParameter
+    mem_param: MemoryOptimizationParameter
     def __init__(self, **fields: Any) -> None: ...
 
 
@@ -180,6 +181,7 @@ class SolverParameter(Message):
     larc: bool
     larc_policy: str
     larc_eta: float
+    richness: int
     more_device_id: RepeatedScalarFieldContainer[int]
     stagelr: RepeatedScalarFieldContainer[float]
     stageiter: RepeatedScalarFieldContainer[int]
@@ -346,14 +348,26 @@ class LayerParameter(Message):
     largemargin_inner_product_param: MarginInnerProductParameter
     combined_margin_param: CombinedMarginParameter
     cosin_add_m_param: CosinAddmParameter
+    lifted_struct_sim_softmax_loss_param: LiftedStructSimilaritySoftmaxLossParameter
+    focal_loss_param: FocalLossParameter
+    m2pelu_param: M2PELUParameter
+    quant_param: QuantParameter
+    rrelu_param: RReLUParameter
+    eltwise_affine_param: EltwiseAffineParameter
+    mpelu_param: M2PELUParameter
+    selu_dropout_param: SeLuDropoutParameter
     image_gt_data_param: ImageGtDataParameter
     detection_accuracy_param: DetectionAccuracyParameter
     quantization_param: QuantizationParameter
     binary_convolution_param: BinaryConvolutionParameter
     binary_inner_product_param: BinaryInnerProductParameter
     gradient_scaler_param: GradientScalerParameter
+    source_class: str
+    cos_data_param: CoSDataParameter
     dense_image_data_param: DenseImageDataParameter
     seg_accuracy_param: SegAccuracyParameter
+    mat_write_param: MatWriteParameter
+    padding_param: PaddingParameter
     spatial_dropout_param: SpatialDropoutParameter
     lstm_param: LSTMParameter
     reverse_param: ReverseParameter
@@ -371,6 +385,8 @@ class LayerParameter(Message):
     unpooling_param: UnpoolingParameter
     roi_warping_param: ROIWarpingParameter
     mask_resize_param: MaskResizeParameter
+    imresize_param: ImResizeParameter
+    nms_param: NmsParameter
     convolution3d_param: Convolution3DParameter
     pooling3d_param: Pooling3DParameter
     reorg_param: ReorgParameter
@@ -378,6 +394,10 @@ class LayerParameter(Message):
     yolov3_detection_output_param: Yolov3DetectionOutputParameter
     yolov3_param: Yolov3Parameter
     region_loss_param: RegionLossParameter
+    detection_loss_param: DetectionLossParameter
+    eval_detection_param: EvalDetectionParameter
+    yolo_seg_param: YoloSegParameter
+    segmentation_evaluate_param: SegmentationEvaluateParameter
     def __init__(self, **fields: Any) -> None: ...
 
 
@@ -425,6 +445,12 @@ class TransformationParameter(Message):
     scale_factors: RepeatedScalarFieldContainer[float]
     crop_width: int
     crop_height: int
+    fix_crop: bool
+    multi_scale: bool
+    scale_ratios: RepeatedScalarFieldContainer[float]
+    max_distort: int
+    is_flow: bool
+    more_fix_crop: bool
     def __init__(self, **fields: Any) -> None: ...
 
 
@@ -451,6 +477,7 @@ class AccuracyParameter(Message):
     axis: int
     ignore_label: int
     min_is_better: bool
+    use_log: bool
     def __init__(self, **fields: Any) -> None: ...
 
 
@@ -598,6 +625,8 @@ class DataParameter(Message):
     encoding: RepeatedScalarFieldContainer[int]
     verbose: bool
     subtract: RepeatedScalarFieldContainer[float]
+    random_order: bool
+    side: RepeatedScalarFieldContainer[int]
     def __init__(self, **fields: Any) -> None: ...
 
 
@@ -707,7 +736,17 @@ class ImageDataParameter(Message):
     precache: bool
     label_type: int
     ignore_label: int
+    has_label: bool
     normalize: bool
+    new_length: int
+    show_data: int
+    use_image: bool
+    sampling_rate: int
+    use_temporal_jitter: bool
+    mean_value: float
+    num_truth_channels: int
+    truth_scale: float
+    is_flow: bool
     def __init__(self, **fields: Any) -> None: ...
 
 
@@ -767,6 +806,11 @@ class MemoryDataParameter(Message):
     channels: int
     height: int
     width: int
+    share_in_parallel: bool
+    source: str
+    dataframe_column_select: RepeatedScalarFieldContainer[str]
+    image_encoded: bool
+    dataframe_format: str
     dim: RepeatedScalarFieldContainer[int]
     def __init__(self, **fields: Any) -> None: ...
 
@@ -1036,12 +1080,23 @@ class V1LayerParameter(Message):
     CROP: int
     IMAGE_SEG_DATA: int
     SEG_ACCURACY: int
+    MAT_WRITE: int
+    INTERP: int
+    PADDING: int
     DENSE_IMAGE_DATA: int
+    BN: int
+    ELTWISE_ACCURACY: int
     MULTI_STAGE_MEANFIELD: int
     UNPOOLING: int
+    WINDOW_SEG_DATA: int
     CONVOLUTION3D: int
     POOLING3D: int
     DECONVOLUTION3D: int
+    VIDEO_DATA: int
+    VOXEL_SOFTMAX: int
+    VOXEL_SOFTMAX_LOSS: int
+    VIDEO_SEGMENTATION_DATA: int
+    VIDEO_WITH_VOXEL_TRUTH_DATA: int
     DimCheckMode: EnumTypeWrapper
     STRICT: int
     PERMISSIVE: int
@@ -1090,6 +1145,13 @@ class V1LayerParameter(Message):
     layer: V0LayerParameter
     dense_image_data_param: DenseImageDataParameter
     seg_accuracy_param: SegAccuracyParameter
+    mat_write_param: MatWriteParameter
+    strict_dim: bool
+    interp_param: InterpParameter
+    padding_param: PaddingParameter
+    softmaxloss_param: LossParameter
+    bn_param: BNParameter
+    eltwise_accuracy_param: AccuracyParameter
     multi_stage_meanfield_param: MultiStageMeanfieldParameter
     unpooling_param: UnpoolingParameter
     def __init__(self, **fields: Any) -> None: ...
@@ -1197,6 +1259,7 @@ class NoiseParameter(Message):
     convert_to_hsv: bool
     convert_to_lab: bool
     convert_to_ycrcb: bool
+    all_effects: bool
     def __init__(self, **fields: Any) -> None: ...
 
 
@@ -1212,6 +1275,13 @@ class DistortionParameter(Message):
     saturation_lower: float
     saturation_upper: float
     random_order_prob: float
+    prob: float
+    brightness: bool
+    contrast: bool
+    hue: bool
+    saturation: bool
+    random_order: bool
+    all_effects: bool
     def __init__(self, **fields: Any) -> None: ...
 
 
@@ -1234,10 +1304,35 @@ class VideoDataParameter(Message):
     VideoType: EnumTypeWrapper
     WEBCAM: int
     VIDEO: int
+    Modality: EnumTypeWrapper
+    RGB: int
+    FLOW: int
     video_type: int
     device_id: int
     video_file: str
     skip_frames: int
+    source: str
+    batch_size: int
+    rand_skip: int
+    shuffle: bool
+    new_height: int
+    new_width: int
+    new_length: int
+    is_color: bool
+    root_folder: str
+    use_image: bool
+    use_temporal_jitter: bool
+    sampling_rate: int
+    max_sampling_rate: int
+    use_sampling_rate_jitter: bool
+    use_multiple_label: bool
+    num_of_labels: int
+    show_data: bool
+    num_segments: int
+    modality: int
+    name_pattern: str
+    encoded: bool
+    grayscale: bool
     def __init__(self, **fields: Any) -> None: ...
 
 
@@ -1512,6 +1607,8 @@ class ROIPoolingParameter(Message):
     pooled_w: int
     spatial_scale: float
     pad_ratio: float
+    pooled_l: int
+    temporal_scale: float
     def __init__(self, **fields: Any) -> None: ...
 
 
@@ -1990,6 +2087,59 @@ class CosinAddmParameter(Message):
     def __init__(self, **fields: Any) -> None: ...
 
 
+class LiftedStructSimilaritySoftmaxLossParameter(Message):
+    margin: float
+    def __init__(self, **fields: Any) -> None: ...
+
+
+class FocalLossParameter(Message):
+    Type: EnumTypeWrapper
+    ORIGIN: int
+    LINEAR: int
+    type: int
+    gamma: float
+    alpha: float
+    beta: float
+    axis: int
+    def __init__(self, **fields: Any) -> None: ...
+
+
+class M2PELUParameter(Message):
+    alpha_filler: FillerParameter
+    beta_filler: FillerParameter
+    channel_shared: bool
+    gamma_filler: FillerParameter
+    def __init__(self, **fields: Any) -> None: ...
+
+
+class QuantParameter(Message):
+    forward_func: str
+    backward_func: str
+    clip_thr: float
+    negative_slope: float
+    thrs: RepeatedScalarFieldContainer[float]
+    centers: RepeatedScalarFieldContainer[float]
+    def __init__(self, **fields: Any) -> None: ...
+
+
+class RReLUParameter(Message):
+    lb: float
+    ub: float
+    def __init__(self, **fields: Any) -> None: ...
+
+
+class EltwiseAffineParameter(Message):
+    slope_filler: FillerParameter
+    bias_filler: FillerParameter
+    channel_shared: bool
+    def __init__(self, **fields: Any) -> None: ...
+
+
+class SeLuDropoutParameter(Message):
+    dropout_ratio: float
+    def __init__(self, **fields: Any) -> None: ...
+
+
 class ImageGtDataParameter(Message):
     source: str
     scale: float
@@ -2110,6 +2260,39 @@ class GradientScalerParameter(Message):
     def __init__(self, **fields: Any) -> None: ...
 
 
+class CoSDataTop(Message):
+    name: str
+    type: int
+    channels: int
+    height: int
+    width: int
+    sample_num_axes: int
+    transform_param: TransformationParameter
+    out_channels: int
+    out_height: int
+    out_width: int
+    transpose: bool
+    def __init__(self, **fields: Any) -> None: ...
+
+
+class CoSDataParameter(Message):
+    DataType: EnumTypeWrapper
+    STRING: int
+    INT: int
+    FLOAT: int
+    INT_ARRAY: int
+    FLOAT_ARRAY: int
+    ENCODED_IMAGE: int
+    RAW_IMAGE: int
+    ENCODED_IMAGE_WITH_DIM: int
+    source: str
+    batch_size: int
+    shuffle: bool
+    dataframe_format: str
+    top: RepeatedCompositeFieldContainer[CoSDataTop]
+    def __init__(self, **fields: Any) -> None: ...
+
+
 class DenseImageDataParameter(Message):
     source: str
     batch_size: int
@@ -2135,6 +2318,20 @@ class SegAccuracyParameter(Message):
     metric: int
     ignore_label: RepeatedScalarFieldContainer[int]
     reset: bool
+    def __init__(self, **fields: Any) -> None: ...
+
+
+class MatWriteParameter(Message):
+    prefix: str
+    source: str
+    strip: int
+    period: int
+    def __init__(self, **fields: Any) -> None: ...
+
+
+class PaddingParameter(Message):
+    pad_beg: int
+    pad_end: int
     def __init__(self, **fields: Any) -> None: ...
 
 
@@ -2306,6 +2503,30 @@ class MaskResizeParameter(Message):
     def __init__(self, **fields: Any) -> None: ...
 
 
+class ImResizeParameter(Message):
+    target_spatial_width: int
+    target_spatial_height: int
+    factor: float
+    start_scale: float
+    scale_gap: float
+    def __init__(self, **fields: Any) -> None: ...
+
+
+class NmsParameter(Message):
+    threshold: float
+    num_peak: int
+    max_peaks: int
+    num_parts: int
+    def __init__(self, **fields: Any) -> None: ...
+
+
+class MemoryOptimizationParameter(Message):
+    optimize_train: bool
+    optimize_test: bool
+    exclude_blob: RepeatedScalarFieldContainer[str]
+    def __init__(self, **fields: Any) -> None: ...
+
+
 class Convolution3DParameter(Message):
     num_output: int
     bias_term: bool
@@ -2417,4 +2638,65 @@ class RegionLossParameter(Message):
     biases: RepeatedScalarFieldContainer[float]
     softmax_tree: str
     class_map: str
+    def __init__(self, **fields: Any) -> None: ...
+
+
+class DetectionLossParameter(Message):
+    side: int
+    num_class: int
+    num_object: int
+    object_scale: float
+    noobject_scale: float
+    class_scale: float
+    coord_scale: float
+    sqrt: bool
+    constriant: bool
+    cls_num: int
+    coord_num: int
+    lambda: float
+    field_h: int
+    field_w: int
+    downsample_rate: int
+    bb_smooth: bool
+    field_whr: float
+    field_xyr: float
+    bg_threshold: float
+    bg_multiple: int
+    sample_mode: str
+    objectness: bool
+    iou_weighted: bool
+    pos_neg_weighted: bool
+    def __init__(self, **fields: Any) -> None: ...
+
+
+class EvalDetectionParameter(Message):
+    ScoreType: EnumTypeWrapper
+    OBJ: int
+    PROB: int
+    MULTIPLY: int
+    side: int
+    num_class: int
+    num_object: int
+    threshold: float
+    sqrt: bool
+    constriant: bool
+    score_type: int
+    nms: float
+    biases: RepeatedScalarFieldContainer[float]
+    save_output_param: SaveOutputParameter
+    def __init__(self, **fields: Any) -> None: ...
+
+
+class YoloSegParameter(Message):
+    num_class: int
+    object_scale: float
+    class_scale: float
+    use_logic_gradient: bool
+    use_hardsigmoid: bool
+    def __init__(self, **fields: Any) -> None: ...
+
+
+class SegmentationEvaluateParameter(Message):
+    num_classes: int
+    threshold: float
     def __init__(self, **fields: Any) -> None: ...

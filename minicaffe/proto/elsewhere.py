@@ -34,35 +34,24 @@ FORKS = {
         types="AdaCosAddmScale NormL2",
         fields="adacos_add_m_scale_param",
     ),
-    "C3D's Caffe": Fork(
-        "facebookarchive/C3D",
-        types="VideoSegmentationData VideoWithVoxelTruthData VoxelSoftmax VoxelSoftmaxLoss",
-        fields="""ImageDataParameter: is_flow new_length num_truth_channels truth_scale use_image use_temporal_jitter
-            VideoDataParameter: max_sampling_rate num_of_labels sampling_rate use_image use_multiple_label
-                use_sampling_rate_jitter use_temporal_jitter""",
-        hints="""ImageDataParameter: show_data
-            VideoDataParameter: show_data""",
-    ),
-    "CaffeOnSpark": Fork(
-        "yahoo/CaffeOnSpark",
-        types="CoSData",
-        fields="""cos_data_param source_class
-            MemoryDataParameter: dataframe_column_select dataframe_format image_encoded source""",
-        hints="MemoryDataParameter: share_in_parallel",
-    ),
     "Cascade R-CNN's Caffe": Fork(
         "zhaoweicai/cascade-rcnn",
         types="DetectionData DetectionGroupAccuracy DetectionGroupLoss EvalData FrcnnOutput",
         fields="""detection_data_param detection_group_accuracy_param detection_group_loss_param eval_data_param
             frcnn_output_param""",
     ),
+    "CombinedMargin's Caffe": Fork(
+        "gehaocool/CombinedMargin-caffe",
+        fields="""TransformationParameter: apply_probability contrast_brightness_adjustment max_color_shift max_contrast
+                max_smooth min_contrast smooth_filtering""",
+    ),
     "CTPN's Caffe": Fork("tianzhi0549/CTPN", fields="SolverParameter: stepearly"),
     "DeepLab's and PSPNet's Caffe": Fork(
         "hszhao/PSPNet",
-        types="MatRead MatWrite UniqueLabel",
-        fields="""densecrf_param mat_read_param mat_write_param unique_label_param
-            V1LayerParameter: strict_dim""",
+        types="MatRead UniqueLabel",
+        fields="densecrf_param mat_read_param unique_label_param",
     ),
+    "DeepSkeleton's Caffe": Fork("zeakey/DeepSkeleton", types="Quantize Rescale", fields="rescale_param"),
     "dreadlord1984's Caffe, for SSD": Fork(
         "dreadlord1984/SSD_windows_caffe",
         types="SmoothL1LossD",
@@ -72,8 +61,8 @@ FORKS = {
     ),
     "ducha-aiki's Caffe": Fork(
         "ducha-aiki/caffe",
-        types="APL EltwiseAffine RReLU",
-        fields="""apl_param eltwise_affine_param rrelu_param
+        types="APL",
+        fields="""apl_param
             ResizeParameter: max_sz min_sz multiscale""",
     ),
     "Faster R-CNN in C++": Fork("makefile/frcnn", types="FrcnnAnchorTarget FrcnnProposalTarget FrcnnRoiData"),
@@ -82,13 +71,6 @@ FORKS = {
         types="CTCDecoder SequenceAccuracy WarpCTC",
         fields="warp_ctc_loss_param warpctc_param",
     ),
-    "forks for video (TSN, video-caffe, R-C3D, C3D)": Fork(
-        "",
-        types="VideoData",
-        fields="""VideoDataParameter: batch_size is_color new_height new_length new_width rand_skip root_folder
-            shuffle source""",
-    ),
-    "forks with a focal loss": Fork("", types="FocalLoss", fields="focal_loss_param"),
     "forks with deformable convolution": Fork(
         "",
         types="DeformableConvolution DeformablePSROIPooling",
@@ -100,7 +82,6 @@ FORKS = {
         fields="local_conv_param local_param",
     ),
     "forks with spatial transformers": Fork("", types="SpatialTransformer", fields="st_loss_param st_param"),
-    "hwgq's Caffe": Fork("zhaoweicai/hwgq", types="Quant", fields="quant_param"),
     "Intel's Caffe": Fork(
         "intel/caffe",
         fields="""mn_activation_param mn_param_grad_compress_param
@@ -111,20 +92,12 @@ FORKS = {
     "jolibrain's Caffe": Fork(
         "jolibrain/caffe",
         types="SparseData SparseInnerProduct",
-        fields="""DistortionParameter: all_effects brightness contrast hue prob random_order saturation
-            NoiseParameter: all_effects
-            TransformationParameter: geometry_param rotate untransformed_top""",
+        fields="TransformationParameter: geometry_param rotate untransformed_top",
     ),
-    "Lifted Structured Embedding's Caffe": Fork(
-        "rksltnl/Caffe-Deep-Metric-Learning-CVPR16",
-        types="LiftedStructSimilaritySoftmaxLoss",
-        fields="lifted_struct_sim_softmax_loss_param",
-    ),
-    "MPELU's Caffe": Fork("Coldmooon/Code-for-MPELU", types="M2PELU MPELU", fields="m2pelu_param mpelu_param"),
-    "MS-CNN's or YOLO v1's Caffe, two layers of one name": Fork(
-        "",
-        types="DetectionLoss",
-        fields="detection_loss_param",
+    "naibaf7's Caffe, for fused layers": Fork(
+        "naibaf7/caffe",
+        fields="""ConvolutionParameter: fuse_type
+            LRNParameter: fuse_type pooling_param""",
     ),
     "naibaf7's Caffe, for U-Net": Fork(
         "naibaf7/caffe",
@@ -133,7 +106,8 @@ FORKS = {
     ),
     "NormFace's and AM-Softmax's Caffe": Fork(
         "happynear/caffe-windows",
-        fields="""
+        types="GlobalLSEMargin LabelSpecificRescale",
+        fields="""label_specific_rescale_param
 
             SoftmaxParameter: class_weight cutting_point hard_mining_label hard_ratio label_smooth_factor""",
     ),
@@ -146,27 +120,22 @@ FORKS = {
     ),
     "OpenPose's Caffe": Fork(
         "CMU-Perceptual-Computing-Lab/caffe_train",
-        types="CPMData ImResize Nms",
-        fields="cpm_transform_param imresize_param nms_param",
+        types="CPMData",
+        fields="cpm_transform_param",
     ),
-    "R-C3D's Caffe": Fork("VisionLearningGroup/R-C3D", fields="ROIPoolingParameter: pooled_l temporal_scale"),
     "Ristretto": Fork("pmgysel/caffe", types="ConvolutionRistretto DeconvolutionRistretto FcRistretto LRNRistretto"),
-    "soeaver's Caffe": Fork("soeaver/caffe-model", types="SeLu SeLuDropout", fields="selu_dropout_param"),
+    "TextBoxes++'s Caffe": Fork("MhLiao/TextBoxes_plusplus", fields="DetectionOutputParameter: use_polygon"),
     "the Caffe ports of YOLO": Fork(
         "eric612/MobileNet-YOLO",
-        types="""AssistedExcitation BoxData EvalDetection LaneData Mish Region SegmentationEvaluate
-            YoloSeg YoloV2Loss YoloV3Loss""",
-        fields="""eval_detection_param mish_param segmentation_evaluate_param
-            yolo_seg_param yolo_v2_loss_param yolo_v3_loss_param
-            AnnotatedDataParameter: difficult_label_warmup
-            DataParameter: side""",
+        types="AssistedExcitation LaneData Region YoloV2Loss YoloV3Loss",
+        fields="""mish_param yolo_v2_loss_param yolo_v3_loss_param
+            AnnotatedDataParameter: difficult_label_warmup""",
     ),
     "TSN's Caffe, for video": Fork(
         "yjxiong/caffe",
-        fields="""TransformationParameter: fix_crop is_flow max_distort more_fix_crop multi_scale original_image
-            scale_ratios stride
-            VideoDataParameter: encoded grayscale modality name_pattern num_segments""",
-        hints="NetParameter: mem_param",
+        types="SegData",
+        fields="""seg_data_param
+            TransformationParameter: original_image stride""",
     ),
 }
 

@@ -21,6 +21,7 @@ NET_STEPS = (
     ("transformation fields outside transform_param", upgrade_v1.needs_data_upgrade, upgrade_v1.upgrade_data),
     ("V1 layers", upgrade_v1.needs_v1_upgrade, upgrade_v1.upgrade_v1),
     ("input fields", upgrade_v1.needs_input_upgrade, upgrade_v1.upgrade_input),
+    ("fields and types with another name", upgrade_forks.needs_names_upgrade, upgrade_forks.upgrade_names),
     ("raw blobs", upgrade_forks.needs_raw_upgrade, upgrade_forks.upgrade_raw),
     ("BatchNorm blobs of shape 1xCx1x1", upgrade_forks.needs_flat_upgrade, upgrade_forks.upgrade_flat),
     ("BatchNorm layers with filler", upgrade_intel.needs_batch_norm_upgrade, upgrade_intel.upgrade_batch_norm),

@@ -358,6 +358,41 @@ def _unmarked_warp(layer: LayerParameter) -> bool:
     return layer.type == "Warp" and not layer.warp_param.HasField("absolute")
 
 
+# ------------------------------------------------------------------------------------------------------- other names
+
+
+def needs_names_upgrade(net: NetParameter) -> bool:
+    """Whether a layer has a field, or is of a type, that a fork has under the name of another one."""
+    return any(
+        layer.data_param.HasField("random_order") or _has_label(layer) or _is_map_loss(layer) for layer in net.layer
+    )
+
+
+def upgrade_names(net: NetParameter) -> None:
+    """Give random_order of data_param (Tongcheng) to shuffle, has_label of image_data_param (DeepLab) to label_type.
+
+    MS-CNN's DetectionLoss, which has cls_num, becomes MapDetectionLoss; DetectionLoss is YOLO v1's.
+    """
+    for layer in net.layer:
+        if layer.data_param.HasField("random_order"):
+            layer.data_param.shuffle = layer.data_param.random_order
+            layer.data_param.ClearField("random_order")
+        if _has_label(layer):
+            if not layer.image_data_param.has_label:
+                layer.image_data_param.label_type = layer.image_data_param.NONE
+            layer.image_data_param.ClearField("has_label")
+        if _is_map_loss(layer):
+            layer.type = "MapDetectionLoss"
+
+
+def _is_map_loss(layer: LayerParameter) -> bool:
+    return layer.type == "DetectionLoss" and layer.detection_loss_param.HasField("cls_num")
+
+
+def _has_label(layer: LayerParameter) -> bool:
+    return layer.image_data_param.HasField("has_label")
+
+
 # ----------------------------------------------------------------------------------------------------------- hints
 
 

@@ -13,6 +13,7 @@ TYPES = {
     "ABSVAL": "AbsVal",
     "ACCURACY": "Accuracy",
     "ARGMAX": "ArgMax",
+    "BN": "BN",
     "BNLL": "BNLL",
     "CONCAT": "Concat",
     "CONTRASTIVE_LOSS": "ContrastiveLoss",
@@ -27,6 +28,7 @@ TYPES = {
     "DUMMY_DATA": "DummyData",
     "EUCLIDEAN_LOSS": "EuclideanLoss",
     "ELTWISE": "Eltwise",
+    "ELTWISE_ACCURACY": "Accuracy",
     "EXP": "Exp",
     "FLATTEN": "Flatten",
     "HDF5_DATA": "HDF5Data",
@@ -37,11 +39,14 @@ TYPES = {
     "IMAGE_SEG_DATA": "ImageSegData",
     "INFOGAIN_LOSS": "InfogainLoss",
     "INNER_PRODUCT": "InnerProduct",
+    "INTERP": "Interp",
     "LRN": "LRN",
+    "MAT_WRITE": "MatWrite",
     "MEMORY_DATA": "MemoryData",
     "MULTI_STAGE_MEANFIELD": "MultiStageMeanfield",
     "MULTINOMIAL_LOGISTIC_LOSS": "MultinomialLogisticLoss",
     "MVN": "MVN",
+    "PADDING": "Padding",
     "POOLING": "Pooling",
     "POOLING3D": "Pooling3D",
     "POWER": "Power",
@@ -56,14 +61,32 @@ TYPES = {
     "SLICE": "Slice",
     "TANH": "TanH",
     "UNPOOLING": "Unpooling",
+    "VIDEO_DATA": "VideoData",
+    "VIDEO_SEGMENTATION_DATA": "VideoSegmentationData",
+    "VIDEO_WITH_VOXEL_TRUTH_DATA": "VideoWithVoxelTruthData",
+    "VOXEL_SOFTMAX": "Softmax",
+    "VOXEL_SOFTMAX_LOSS": "SoftmaxWithLoss",
     "WINDOW_DATA": "WindowData",
+    "WINDOW_SEG_DATA": "WindowSegData",
     "THRESHOLD": "Threshold",
 }
 
 # V1 repeated field, one value per parameter blob -> the field of ParamSpec that replaced it.
 PARAM_FIELDS = {"param": "name", "blob_share_mode": "share_mode", "blobs_lr": "lr_mult", "weight_decay": "decay_mult"}
 
-DATA_PARAMS = {"DATA": "data_param", "IMAGE_DATA": "image_data_param", "WINDOW_DATA": "window_data_param"}
+#: V1 fields of forks -> the fields of LayerParameter that they become
+RENAMED = {"eltwise_accuracy_param": "accuracy_param", "softmaxloss_param": "loss_param"}
+#: fields of V1 layers that only say which weights a layer takes, and are left out
+HINTS = ("strict_dim",)
+
+DATA_PARAMS = {
+    "DATA": "data_param",
+    "IMAGE_DATA": "image_data_param",
+    "VIDEO_DATA": "image_data_param",
+    "VIDEO_SEGMENTATION_DATA": "image_data_param",
+    "VIDEO_WITH_VOXEL_TRUTH_DATA": "image_data_param",
+    "WINDOW_DATA": "window_data_param",
+}
 TRANSFORM_FIELDS = ("scale", "mean_file", "crop_size", "mirror")
 
 
@@ -130,6 +153,8 @@ def upgrade_v1_layer(old: V1LayerParameter, new: LayerParameter) -> None:
     for field, value in old.ListFields():
         if field.name == "type":
             new.type = TYPES[_type_name(old)]
+        elif field.name in HINTS:
+            continue
         elif field.name in PARAM_FIELDS:
             for i, element in enumerate(value):
                 setattr(_param(new, i), PARAM_FIELDS[field.name], element)
@@ -138,7 +163,21 @@ def upgrade_v1_layer(old: V1LayerParameter, new: LayerParameter) -> None:
         elif field.message_type is None or field.name in ("include", "exclude", "blobs"):
             getattr(new, field.name).extend(value)
         else:
-            getattr(new, field.name).CopyFrom(value)
+            getattr(new, RENAMED.get(field.name, field.name)).CopyFrom(value)
+    if new.HasField("image_data_param"):
+        _move_fields_of_c3d(new)
+
+
+def _move_fields_of_c3d(layer: LayerParameter) -> None:
+    """Move mean_value to transform_param, and a VideoData's image_data_param to video_data_param."""
+    param = layer.image_data_param
+    if param.HasField("mean_value"):
+        layer.transform_param.mean_value.append(param.mean_value)
+        param.ClearField("mean_value")
+    if layer.type == "VideoData":
+        for field, value in param.ListFields():
+            setattr(layer.video_data_param, field.name, value)
+        layer.ClearField("image_data_param")
 
 
 def _param(layer: LayerParameter, i: int) -> ParamSpec:

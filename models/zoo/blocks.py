@@ -38,12 +38,12 @@ def conv_relu(n: NetSpec, name: str, bottom, num_output: int, kernel: int, fille
     return n[f"relu_{name}"]
 
 
-def normalise(n: NetSpec, name: str, bottom, relu: bool, in_place: bool = True):
+def normalise(n: NetSpec, name: str, bottom, relu: bool, in_place: bool = True, **more):
     """Add BatchNorm `bn_name`, Scale `scale_name` with bias, and if `relu` a ReLU; return the top.
 
-    Scale and ReLU work in place, BatchNorm if `in_place`.
+    Scale and ReLU work in place, BatchNorm if `in_place`.  more: fields of the BatchNorm.
     """
-    n[f"bn_{name}"] = L.BatchNorm(bottom, in_place=in_place)
+    n[f"bn_{name}"] = L.BatchNorm(bottom, in_place=in_place, **more)
     n[f"scale_{name}"] = L.Scale(n[f"bn_{name}"], in_place=True, bias_term=True)
     if not relu:
         return n[f"scale_{name}"]

@@ -1,14 +1,13 @@
-"""Nets for semantic segmentation: FCN-8s (Long et al., 2014), U-Net (Ronneberger et al., 2015), and one like SegNet."""
+"""Nets for semantic segmentation: FCN-8s (Long et al., 2014) and U-Net (Ronneberger et al., 2015), a small one, too."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from minicaffe.models.zoo.blocks import MSRA, XAVIER, conv_bn, conv_relu, finish, max_pool
+from minicaffe.models.zoo.blocks import MSRA, XAVIER, conv_relu, finish, max_pool, normalise
 from minicaffe.models.zoo.vgg import vgg_convs
 from minicaffe.net_spec import NetSpec
 from minicaffe.net_spec import layers as L
-from minicaffe.net_spec import params as P
 from minicaffe.proto import TEST, TRAIN
 
 
@@ -117,8 +116,8 @@ def _unet_offset(size: int, level: int) -> int:
     return (down[level] - up[level]) // 2
 
 
-def segnet_shapes(part: str = "train_test", width: int = 16):
-    """The net of models/segnet_shapes: an encoder and a decoder whose Upsample puts values where the Pooling found them.
+def unet_shapes(part: str = "train_test", width: int = 16):
+    """The net of models/unet_shapes: a U-Net of three levels with padding, BatchNorm and Scale.
 
     part: "train_test" (default) or "deploy", for one picture of 64 x 64.  width: channels of the first level.
     Training reads the pictures and label maps of `minicaffe data shapes --voc --size 64 --dest data/shapes64`.
@@ -129,35 +128,40 @@ def segnet_shapes(part: str = "train_test", width: int = 16):
         n.data = L.Input(shape=dict(dim=[1, 3, 64, 64]))
     else:
         n.data, n.label = _dense_images("test", 50, **in_test)
-    x, masks, skips = n.data, [], []
+    x, skips = n.data, []
     for level in range(levels):
         for i in (1, 2) if level else (1,):
-            x = conv_bn(n, f"down{level}_{i}", x, width << level, 3, pad=1)
+            x = _conv_bn(n, f"down{level}_{i}", x, width << level)
         skips.append(x)
-        x, mask = L.Pooling(x, ntop=2, pool=P.Pooling.MAX, kernel_size=2, stride=2)
-        n[f"pool{level}"], n[f"mask{level}"] = x, mask
-        masks.append(mask)
-    for i in (1, 2, 3):
-        x = conv_bn(n, f"middle_{i}", x, width << levels if i < 3 else width << levels - 1, 3, pad=1)
+        x = max_pool(n, f"pool{level}", x)
+    for i in (1, 2):
+        x = _conv_bn(n, f"middle_{i}", x, width << levels)
     for level in reversed(range(levels)):
-        x = n[f"up{level}"] = L.Upsample(x, masks[level], scale=2)
+        up = dict(num_output=width << level, kernel_size=2, stride=2, **MSRA)
+        x = n[f"up{level}"] = L.Deconvolution(x, convolution_param=up)
         x = n[f"joined{level}"] = L.Concat(x, skips[level])
-        x = conv_bn(n, f"up{level}_1", x, width << level, 3, pad=1)
-        if level:
-            x = conv_bn(n, f"up{level}_2", x, width << level - 1, 3, pad=1)
+        for i in (1, 2) if level else (1,):
+            x = _conv_bn(n, f"up{level}_{i}", x, width << level)
     n.score = L.Convolution(x, num_output=classes, kernel_size=1, **MSRA)
     if part == "deploy":
         n.prob = L.Softmax(n.score)
         net = n.to_proto()
     else:
-        n.loss = L.SoftmaxWithLoss(n.score, n.label)
+        weights = dict(weight_by_label_freqs=True, class_weighting=[0.8] + [1.5] * (classes - 1))
+        n.loss = L.SoftmaxWithLoss(n.score, n.label, loss_param=weights)
         n.accuracy = L.SegAccuracy(n.score, n.label, **in_test)
         net = n.to_proto()
         train = NetSpec()
         train.data, train.label = _dense_images("train", 16, include=dict(phase=TRAIN))
         net.layer.insert(0, train.to_proto().layer[0])
-    net.name = "segnet_shapes"
+    net.name = "unet_shapes"
     return net
+
+
+def _conv_bn(n: NetSpec, name: str, bottom, width: int):
+    """A convolution of 3 x 3 with BatchNorm, whose statistics follow the weights within some dozen iterations."""
+    n[name] = L.Convolution(bottom, num_output=width, kernel_size=3, pad=1, bias_term=False, **MSRA)
+    return normalise(n, name, n[name], relu=True, moving_average_fraction=0.97)
 
 
 def _dense_images(part: str, batch: int, **more):

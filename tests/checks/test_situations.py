@@ -200,11 +200,11 @@ STATIC = [
     # -- what has no effect
     Situation("transform-of-dummy-data", "unused-layer-field",
               SOUND.replace("dummy_data_param", "transform_param { scale: 2 } dummy_data_param"), where="layer 'data'",
-              text="transform_param has no effect in a layer of type DummyData, it is read by AnnotatedData, Data, "
-                   "ImageData, MemoryData, WindowData: remove it, or write dummy_data_param"),
+              text="transform_param has no effect in a layer of type DummyData, it is read by AnnotatedData, "),
     Situation("message-of-another-type", "unused-layer-field",
               SOUND.replace('"InnerProduct"', '"InnerProduct" convolution_param { num_output: 3 }'),
-              text="Im2col: remove it, or write inner_product_param"),
+              text="convolution_param has no effect in a layer of type InnerProduct, it is read by BinaryConvolution, "
+                   "Convolution, "),
     Situation("ignore-label-of-an-accuracy", "unused-layer-field",
               SOUND + layer_text("acc", "Accuracy", "ip label", "acc", "loss_param { ignore_label: 255 }"),
               text="loss_param has no effect in a layer of type Accuracy"),

@@ -34,6 +34,12 @@ def test_sparse_gaussian_keeps_a_fraction():
     assert abs((x != 0).mean() - 5 / 50) < 0.01
 
 
+def test_gaussian_unitball():
+    x = filled("type: 'gaussian_unitball'", (20, 30))
+    np.testing.assert_allclose(np.square(x).sum(1), 1, rtol=1e-5)
+    assert abs(x.mean()) < 0.02 and x.min() < -0.2 and x.max() > 0.2
+
+
 def test_positive_unitball():
     x = filled("type: 'positive_unitball'")
     np.testing.assert_allclose(x.reshape(50, -1).sum(1), 1, rtol=1e-5)
@@ -80,7 +86,7 @@ def test_unknown_fillers_tell_the_nearest():
 
 def test_all_of_the_originals_are_there():
     of_master = {"constant", "uniform", "gaussian", "positive_unitball", "xavier", "msra", "bilinear"}
-    assert set(FILLERS) == of_master | {"diagonal", "taylor"}
+    assert set(FILLERS) == of_master | {"diagonal", "taylor", "gaussian_unitball"}
 
 
 @pytest.mark.parametrize(

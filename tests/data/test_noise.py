@@ -5,7 +5,7 @@ import pytest
 
 from minicaffe.data import noise
 from minicaffe.data.color import bgr_to_hsv, bgr_to_lab, bgr_to_ycrcb
-from minicaffe.data.noise import Noise
+from minicaffe.data.noise import Noise, NoiseDraw
 from minicaffe.data.transformer import BatchTransformer
 from minicaffe.errors import DataError
 from minicaffe.philox import Stream
@@ -59,8 +59,30 @@ def test_random_points(image):
     assert 60 < changed.sum() <= 120 and (first[:, changed].T == [0, 255, 7]).all()
     assert not np.array_equal(image, first)  # which is a copy
     one = noise_of("saltpepper: true saltpepper_param { fraction: 1 value: 300 }")
-    assert (one(np.zeros((3, 1, 1), np.uint8), (1, 2)) == 300 - 256).all()  # cut to 8 bits
-    assert noise_of("inverse: true").draw(rng) is None
+    assert (one(np.zeros((3, 1, 1), np.uint8), NoiseDraw((1, 2), frozenset())) == 300 - 256).all()  # cut to 8 bits
+    assert noise_of("inverse: true").draw(rng).seed is None
+
+
+def test_jolibrains_effects_have_a_probability(image):
+    half, rng = noise_of("all_effects: false prob: 0.3 inverse: true posterize: true"), Stream(3)
+    drawn = [half.draw(rng).applied for _ in range(2000)]
+    for name in ("inverse", "posterize"):
+        assert abs(sum(name in each for each in drawn) / 2000 - 0.3) < 0.05
+    assert abs(sum(len(each) == 2 for each in drawn) / 2000 - 0.09) < 0.03
+    inverse = NoiseDraw(None, frozenset({"inverse"}))
+    assert np.array_equal(half(image, inverse), 255 - image)
+    assert np.array_equal(half(image, NoiseDraw(None, frozenset())), image)
+    assert not any(noise_of("all_effects: false inverse: true").draw(rng).applied for _ in range(9))
+
+
+def test_all_effects(image):
+    every = noise_of("all_effects: true prob: 1")
+    assert every.draw(Stream(1)).applied == {*noise._FLAGS} - {"saltpepper", "convert_to_ycrcb"}
+    assert "saltpepper" in noise_of("all_effects: true prob: 1 saltpepper_param { value: 3 }").draw(Stream(1)).applied
+    assert every(image, every.draw(Stream(1))).dtype == np.uint8
+    assert every(image[:1], every.draw(Stream(1))).shape == (1, 20, 24)
+    only = every(image, NoiseDraw(None, frozenset({"convert_to_lab"})))
+    assert np.array_equal(only, np.rint(bgr_to_lab(image)).clip(0, 255).astype(np.uint8))
 
 
 @pytest.mark.parametrize(
@@ -91,7 +113,8 @@ def test_other_images_are_refused(image):
     with pytest.raises(DataError, match="expected images of bytes with 1 or 3 channels, got uint8 with 2"):
         noise_of("inverse: true")(image[:2], None)
     with pytest.raises(DataError, match="saltpepper_param must have one value or one per channel, got 2"):
-        noise_of("saltpepper: true saltpepper_param { fraction: 1 value: 1 value: 2 }")(image, (1, 2))
+        two = noise_of("saltpepper: true saltpepper_param { fraction: 1 value: 1 value: 2 }")
+        two(image, two.draw(Stream(1)))
 
 
 def test_the_place_in_the_transformation(image):

@@ -150,8 +150,12 @@ def test_a_part_inside_and_outside():
 # -- distortions -------------------------------------------------------------------------------------------------------
 
 
+def distorter(text):
+    return Distorter(parse_text(text, caffe_pb2.DistortionParameter()))
+
+
 def distortion(text, seed=0):
-    return Distorter(parse_text(text, caffe_pb2.DistortionParameter())).draw(np.random.default_rng(seed))
+    return distorter(text).draw(np.random.default_rng(seed))
 
 
 IMAGE = np.random.default_rng(3).integers(0, 256, (3, 5, 6), np.uint8)
@@ -199,6 +203,20 @@ def test_probabilities():
     for name, prob in (("brightness", 0.3), ("contrast", 0.1), ("saturation", 0.9), ("hue", 0.6), ("order", 0.5)):
         np.testing.assert_allclose(np.mean([getattr(each, name) is not None for each in drawn]), prob, atol=0.05)
     np.testing.assert_allclose(np.mean([each.contrast_last for each in drawn]), 0.5, atol=0.05)
+
+
+def test_jolibrains_probability_is_that_of_the_selected_changes():
+    limits = "brightness_delta: 9 contrast_lower: 0.5 contrast_upper: 1 hue_delta: 9 saturation_upper: 2"
+    half = distorter(f"prob: 0.4 brightness: true hue: true random_order: true {limits}")
+    generator = np.random.default_rng(0)
+    made = [half.draw(generator) for _ in range(2000)]
+    for name in ("brightness", "hue", "order"):
+        assert abs(sum(getattr(each, name) is not None for each in made) / 2000 - 0.4) < 0.05
+    assert all(each.contrast is None and each.saturation is None for each in made)
+    assert distorter(f"prob: 1 all_effects: true {limits}").draw(generator).saturation is not None
+    assert distorter(f"all_effects: true {limits}").draw(generator).saturation is None
+    with pytest.raises(DataError, match="hue_prob is SSD's and prob jolibrain's: give one kind of them"):
+        distorter("prob: 0.5 hue_prob: 0.5")
 
 
 def test_gray_images_keep_their_channel():

@@ -289,11 +289,28 @@ def test_data_names_what_is_missing(folder, run):
     assert status == 1 and "CIFAR-10 source nowhere.tar.gz does not exist" in text
     status, text = run("data", "synthetic", "--from", "x")
     assert status == 1 and "data synthetic takes no --from" in text
-    for name, flag in (("mnist", "train=5"), ("synthetic", "seed=0"), ("cifar10", "voc")):
+    for name, flag, takers in (
+        ("mnist", "train=5", "shapes, words and faces do"),
+        ("synthetic", "seed=0", "shapes, words and faces do"),
+        ("cifar10", "voc", "shapes does"),
+        ("words", "size=64", "shapes does"),
+    ):
         status, text = run("data", name, f"--{flag}")
-        assert status == 1 and f"data {name} takes no --{flag.split('=')[0]}: only shapes does" in text
+        assert status == 1 and f"data {name} takes no --{flag.split('=')[0]}: only {takers}" in text
     status, text = run("data", "shapes", "--pad", "4")
     assert status == 1 and "data shapes takes no --pad" in text
+
+
+def test_data_draws_faces(folder, run):
+    status, text = run("data", "faces", "--train=30", "--test=5", "--seed=5", "--dest=drawn")
+    assert status == 0 and "Wrote faces to drawn" in text
+    assert {"train_lmdb", "pairs_lmdb", "classes.txt"} <= {path.name for path in Path("drawn").iterdir()}
+
+
+def test_data_draws_words(folder, run):
+    status, text = run("data", "words", "--train=3", "--test=2", "--seed=5", "--dest=drawn")
+    assert status == 0 and "Wrote words to drawn" in text
+    assert Path("drawn/test.txt").read_text() == "drawn/test.h5\n" and Path("drawn/train.h5").exists()
 
 
 def test_data_draws_shapes(folder, run):

@@ -84,7 +84,7 @@ def test_every_field_of_a_message_is_explained(field):
 def test_each_message_is_shown_once():
     shown = re.findall(r"^\*\*`(\w+)`\*\*$", LAYERS, re.MULTILINE)
     assert len(shown) == len(set(shown))
-    others = {"video_data", "quantization"}  # of types that are not here, and of no type
+    others = {"quantization"}  # of no type
     assert set(messages()) - set(shown) == {"transform_param", "loss_param", *(f"{name}_param" for name in others)}
 
 

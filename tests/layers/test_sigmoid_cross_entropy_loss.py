@@ -12,6 +12,7 @@ def loss(text=""):
     return f"type: 'SigmoidCrossEntropyLoss' loss_param {{ {text} }}"
 
 
+WEIGHTED = "type: 'SigmoidCrossEntropyLoss'"
 BALANCED = "class_balanced: true"
 
 
@@ -32,6 +33,8 @@ class TestProperties(LayerProperties):
             [normal, labels(3)],
             gradient=[0],
         ),
+        Case(WEIGHTED, [(4, 3), (4, 3), (4, 3)], [normal, uniform, labels(2)], gradient=[0]),
+        Case(WEIGHTED, [(2, 1, 2), (2, 2), (2, 2, 1)], [normal, uniform, uniform], gradient=[0]),
     ]
 
 
@@ -93,3 +96,27 @@ def test_large_scores_do_not_overflow(engine):
 def test_shapes_that_do_not_fit_are_refused():
     with pytest.raises(LayerError, match=r"bottoms must hold equally many numbers, got \(2, 3\) and \(2,\)"):
         run_layer(loss(), np.zeros((2, 3)), np.zeros(2))
+
+
+@pytest.mark.parametrize("total", [0.1, 3, 0, -1])
+def test_weights_for_each_number(engine, total):
+    """MNC's third bottom; without a weight there is no loss."""
+    rng = np.random.default_rng(0)
+    x, t, w = rng.standard_normal((3, 4)), rng.integers(0, 2, (3, 4)).astype(float), rng.random((3, 4))
+    w[0, 0] = 0
+    w *= total / w.sum()
+    layer, bottom, top = run_layer(WEIGHTED + " loss_weight: 2", x, t, w, dtype=np.float32)
+    s = sigmoid(x)
+    expected = -(w * np.where(t == 1, np.log(s), np.log(1 - s))).sum() / total if total > 0 else 0
+    np.testing.assert_allclose(top[0].data, expected, rtol=1e-4)
+    layer.backward(top, [True, False, False], bottom)
+    slope = 2 * w * (s - t) / total if total > 0 else 0 * w
+    np.testing.assert_allclose(bottom[0].diff, slope, rtol=1e-4, atol=1e-5)
+
+
+def test_weights_get_no_gradient_and_have_the_size_of_the_scores():
+    layer, bottom, top = run_layer(WEIGHTED, *[np.ones((2, 3))] * 3)
+    with pytest.raises(LayerError, match=r"there is no gradient with respect to the weight \(bottom 2\)"):
+        layer.backward(top, [True, False, True], bottom)
+    with pytest.raises(LayerError, match=r"equally many numbers, got \(2, 3\) and \(2, 3\) and \(2, 1\)"):
+        run_layer(WEIGHTED, np.ones((2, 3)), np.ones((2, 3)), np.ones((2, 1)))

@@ -11,8 +11,9 @@ import minicaffe.data
 import minicaffe.layers
 import minicaffe.solvers
 from minicaffe.errors import PrototxtError
-from minicaffe.proto import caffe_pb2, parse_text, upgrade_net
+from minicaffe.proto import caffe_pb2, format_text, parse_text, upgrade_net
 from minicaffe.proto.upgrade_forks import APPLIED_SOLVER_FIELDS, FIRST_FORK_NUMBER, UNUSED_FIELDS
+from minicaffe.testing import top_of
 
 
 def net(text):
@@ -236,3 +237,31 @@ def test_a_hole_and_a_dilation():
     net = parse_text("layer { name: 'c' convolution_param { hole: 2 dilation: 2 } }", caffe_pb2.NetParameter())
     with pytest.raises(PrototxtError, match="layer 'c': expected either dilation or hole, got both"):
         upgrade_net(net)
+
+
+def test_fields_with_another_name():
+    text = 'layer {{ type: "Data" data_param {{ {} }} }} layer {{ type: "ImageSegData" image_data_param {{ {} }} }}'
+    assert upgraded(text.format("random_order: true", "has_label: false")) == net(
+        text.format("shuffle: true", "label_type: NONE")
+    )
+    assert upgraded(text.format("random_order: false", "has_label: true")) == net(text.format("shuffle: false", ""))
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("BN bn_param { bn_mode: INFERENCE }", '"BN" bn_param { bn_mode: INFERENCE }'),
+        ("INTERP interp_param { zoom_factor: 8 }", '"Interp" interp_param { zoom_factor: 8 }'),
+        ("PADDING padding_param { pad_beg: -7 }", '"Padding" padding_param { pad_beg: -7 }'),
+        ("SOFTMAX_LOSS softmaxloss_param { ignore_label: 9 }", '"SoftmaxWithLoss" loss_param { ignore_label: 9 }'),
+    ],
+)
+def test_layers_of_the_old_format_that_only_forks_have(old, new):
+    assert upgraded(f"layers {{ type: {old} }}") == net(f"layer {{ type: {new} }}")
+
+
+def test_padding_of_the_old_format_crops():
+    rows = np.arange(2 * 3 * 20 * 21.0).reshape(2, 3, 20, 21)
+    text = "layers { type: PADDING padding_param { pad_beg: -3 pad_end: -8 } }"
+    (layer,) = upgraded(text).layer
+    assert np.array_equal(top_of(format_text(layer), rows), rows[:, :, 3:-8, 3:-8])

@@ -39,7 +39,8 @@ def test_every_v1_type_has_a_name():
 
 
 def test_every_v1_field_has_a_home():
-    fields = set(caffe_pb2.V1LayerParameter.DESCRIPTOR.fields_by_name) - {"layer"} - set(upgrade_v1.PARAM_FIELDS)
+    others = {"layer", *upgrade_v1.PARAM_FIELDS, *upgrade_v1.HINTS, *upgrade_v1.RENAMED}
+    fields = set(caffe_pb2.V1LayerParameter.DESCRIPTOR.fields_by_name) - others
     assert fields <= set(caffe_pb2.LayerParameter.DESCRIPTOR.fields_by_name)
 
 
@@ -196,3 +197,11 @@ def test_upgrading_twice_changes_nothing():
     again = caffe_pb2.NetParameter()
     again.CopyFrom(once)
     assert upgrade_net(again) == once
+
+
+def test_fields_of_forks_become_those_of_master():
+    text = """layers { type: ELTWISE_ACCURACY eltwise_accuracy_param { ignore_label: 255 } }
+              layers { type: SOFTMAX_LOSS softmaxloss_param { ignore_label: 9 } strict_dim: false }"""
+    accuracy, loss = upgrade_net(parse_text(text, caffe_pb2.NetParameter())).layer
+    assert accuracy.type == "Accuracy" and accuracy.accuracy_param.ignore_label == 255
+    assert loss.type == "SoftmaxWithLoss" and loss.loss_param.ignore_label == 9

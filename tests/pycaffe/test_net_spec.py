@@ -142,6 +142,9 @@ def test_assign_proto_values():
     assign_proto(layer, "loss_weight", np.float32([0.5, 1]))
     assign_proto(layer, "input_param", dict(shape=[dict(dim=np.array([1, 2])), dict(dim=3)]))
     assign_proto(layer, "relu_param", {})
+    assign_proto(layer, "pooling_param", dict(kernel_size=[1, 2, 3], stride=(2,), pad=0))
+    assert (layer.pooling_param.kernel_size, list(layer.pooling_param.more_kernel_size)) == (1, [2, 3])
+    assert (layer.pooling_param.stride, list(layer.pooling_param.more_stride)) == (2, [])
     assign_proto(layer, "transform_param", caffe_pb2.TransformationParameter(scale=2))
     assert list(layer.bottom) == ["one", "two", "three"]
     assert list(layer.loss_weight) == [0.5, 1]

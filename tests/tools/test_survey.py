@@ -15,9 +15,11 @@ FILES = {
     "one/sub/trt.prototxt": TRT,
     "one/hint.prototxt": 'layer { name: "a" type: "ReLU" multinode { bw: 8 } }',
     "two/trt.prototxt": f"{TRT} # again",
-    "two/type.prototxt": 'layer { name: "a" type: "TRT" bottom: "x" top: "y" }',
+    "two/type.prototxt": 'base_lr: 1 net_param { layer { name: "a" type: "TRT" bottom: "x" top: "y" } }',
+    "two/name.prototxt": 'name: "a net without layers"',
     "two/template.prototxt": "layer { convolution_param { num_output: cls6x } } layer { bias_param { axs: 2 } }",
     "two/broken.prototxt": "layer {",
+    "two/labels.prototxt": "item { name: 'a' label: 0 }",
 }
 
 
@@ -35,14 +37,15 @@ def survey(monkeypatch, tmp_path):
 
 
 def test_counts(survey):
-    assert survey.counts() == {"nothing unknown": 2, "only types": 1, "only fields": 2, "types and fields": 2}
-    assert [path.name for path in survey.unreadable] == ["broken.prototxt"]
+    assert survey.counts() == {"nothing unknown": 3, "only types": 1, "only fields": 2, "types and fields": 2}
+    assert [path.name for path in survey.unreadable] == ["broken.prototxt", "labels.prototxt"]
 
 
 def test_rankings(survey):
     assert survey.ranked("type", lambda each: each.name) == [("TRT", 2, 3, 1)]
     assert survey.ranked("", lambda each: each.owner) == [
-        ("NVIDIA's Caffe", 2, 3, 3), ("Intel's Caffe", 1, 1, 1), ("no known fork", 1, 1, 1),
+        ("NVIDIA's Caffe", 2, 3, 3), ("Intel's Caffe", 1, 1, 1), ("MobileNet-SSD's templates", 1, 1, 0),
+        ("no known fork", 1, 1, 0),
     ]  # fmt: skip
     assert survey.ranked("field", lambda each: each.name) == [
         ("LayerParameter.trt_param", 2, 2, 0),

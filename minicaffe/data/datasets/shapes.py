@@ -53,8 +53,8 @@ def prepare(
 
     backend: "lmdb" (default) or "leveldb".  train, test: numbers of pictures.  size: side of a picture, 32 to 1024
         pixels (default 128).  seed: of the random numbers, 0 or more (default 1).
-    voc_folder: also write the pictures, boxes and label maps as a folder of PASCAL VOC's layout, dest/VOC, and the lists
-        train_maps.txt and test_maps.txt of the pictures with their maps, relative to `dest` (default False).
+    voc_folder: also write the pictures, boxes and label maps as a folder of PASCAL VOC's layout, dest/VOC, and the
+        lists train_maps.txt and test_maps.txt of the pictures with their maps, relative to `dest` (default False).
     A key is that of convert_annoset: eight digits, "_" and the file's path in the VOC folder.
     DataError for an argument out of its range, for a VOC folder that exists, and when a file cannot be written.
     """
@@ -70,10 +70,10 @@ def prepare(
                 _write_part(fresh, backend, part, _pictures(part, count, size, seed), count, folder, size)
     labels = lists.label_map_text(lists.label_map(CLASSES))
     sizes = lists.name_size_text((_name("test", i), size, size) for i in range(test))
-    lists_of_maps = [
-        (f"{part}_maps.txt", _list_of_maps(part, count)) for part, count in zip(_PARTS, (train, test)) if voc_folder
-    ]
-    for name, text in ((LABEL_MAP, labels), (NAME_SIZE, sizes), *lists_of_maps):
+    files: dict[str, str | bytes] = {LABEL_MAP: labels, NAME_SIZE: sizes}
+    if voc_folder:
+        files |= {f"{part}_maps.txt": _list_of_maps(part, count) for part, count in zip(_PARTS, (train, test))}
+    for name, text in files.items():
         write_atomically(os.path.join(dest, name), text)
     write_about(dest, CLASSES, ABOUT)
 

@@ -14,7 +14,7 @@ def indicator(text):
 class TestProperties(LayerProperties):
     cases = [
         Case(indicator("time_step: 3 batch_size: 2"), [], gradient=()),
-        Case(indicator("time_step: 3 axis: 1"), [(2, 4)], gradient=()),
+        Case(indicator("time_step: 3 axis: 1"), [(2, 4)]),
     ]
 
 

@@ -98,6 +98,13 @@ def test_maps_are_resized_to_the_nearest_pixel_or_linearly():
     assert not np.isin(linear, maps[0]).all()
 
 
+def test_the_size_of_images_may_be_left_out():
+    """As in DeconvNet's ImageSegData."""
+    text = f'type: "ImageSegData" image_data_param {{ source: "list.txt" {PIXEL} }}'
+    ((pixels, maps),) = batches(*data_layer(text), 1)
+    np.testing.assert_array_equal(pixels[0, 0], maps[0, 0])
+
+
 def test_the_map_of_enet_is_smaller_by_a_factor():
     text = "label_divide_factor: 2 new_height: 12 new_width: 16"
     made, blobs = layer("DenseImageData", text, batch=2)

@@ -113,6 +113,11 @@ def test_another_size_and_batch(engine):
         assert_close(top[0].data[-1], by_loops(*(b[-1] for b in bottoms), matrices, 3), rtol=1e-3, atol=1e-4)
 
 
+def test_products_with_the_three_matrices_are_counted():
+    layer, _, _ = build_layer(mean_field(), *arrays())
+    assert layer.macs([(2, 3, 5, 4)] * 3, [(2, 3, 5, 4)]) == 3 * 3 * 9 * 40
+
+
 def test_v1_layers_are_upgraded():
     text = "name: 'crf' type: MULTI_STAGE_MEANFIELD blobs_lr: 100 multi_stage_meanfield_param { num_iterations: 5 }"
     new = caffe_pb2.LayerParameter()

@@ -27,6 +27,36 @@ class TestProperties(LayerProperties):
     ]
 
 
+PARTS = np.array([[0, 0, 15], [1, 3, 9], [1, 40, 60], [0, 7, 7], [1, 12, 4.0]])  # (sample, first, last)
+VOLUMES = "pooled_l: 2 pooled_h: 2 pooled_w: 3 temporal_scale: 0.5"
+
+
+class TestVolumes(LayerProperties):
+    cases = [
+        Case(roi(VOLUMES), [(2, 2, 8, 3, 5), (5, 3)], [distinct, lambda rng, shape: PARTS], gradient=[0]),
+        Case(
+            roi("pooled_l: 1 pooled_h: 4 pooled_w: 4 temporal_scale: 0.125"),
+            [(2, 1, 4, 7, 7), (5, 3, 1, 1)],
+            [distinct, lambda rng, shape: PARTS.reshape(5, 3, 1, 1)],
+            gradient=[0],
+        ),
+    ]
+
+
+def test_maxima_of_parts_of_volumes(engine):
+    x = np.random.default_rng(0).standard_normal((2, 2, 8, 3, 5))
+    expected = np.zeros((5, 2, 2, 2, 3))
+    for r, c, i, j, k in np.ndindex(expected.shape):
+        n, *ends = PARTS[r]
+        first, last = (math.floor(end * 0.5 + 0.5) for end in ends)
+        long = max(last - first + 1, 1) / 2
+        planes = slice(clip(math.floor(i * long) + first, 8), clip(math.ceil((i + 1) * long) + first, 8))
+        rows, columns = slice((0, 1)[j], (2, 3)[j]), slice((0, 1, 3)[k], (2, 4, 5)[k])
+        expected[r, c, i, j, k] = x[int(n), c, planes, rows, columns].max(initial=-np.inf)
+    expected[np.isinf(expected)] = 0
+    assert_close(top_of(roi(VOLUMES), x, PARTS, dtype=np.float32), expected, rtol=1e-6)
+
+
 @pytest.mark.parametrize("pad_ratio", [0, 0.25, 0.7])
 def test_maxima(engine, pad_ratio):
     x = np.random.default_rng(0).standard_normal((2, 2, 7, 6))
@@ -50,6 +80,10 @@ def test_maxima(engine, pad_ratio):
     [
         (roi(), (1, 1, 4, 4), REGIONS, "region 1 is of sample 1, but bottom 0 has 1 samples"),
         (roi(), (1, 1, 4, 4), np.zeros((2, 4)), r"bottom 1 must be regions \(R, 5\), got \(2, 4\)"),
+        (roi(VOLUMES), (1, 1, 4, 4), REGIONS, r"with pooled_l bottoms must be \(N, C, L, H, W\) and regions \(R, 3\)"),
+        (roi(VOLUMES), (1, 1, 4, 4, 4), PARTS, "region 1 is of sample 1, but bottom 0 has 1 samples"),
+        (roi(f"{VOLUMES} pad_ratio: .2"), (1, 1, 4, 4, 4), PARTS, "pad_ratio is for pictures, not for volumes"),
+        (roi("pooled_l: 1 pooled_h: 2"), (1, 1, 4, 4, 4), PARTS, "pooled_l, pooled_h and pooled_w must be at least 1"),
         (roi("pooled_h: 2"), (1, 1, 4, 4), REGIONS, "pooled_h and pooled_w must be at least 1"),
     ],
 )

@@ -14,13 +14,36 @@ _DOUBLE = onnx_pb2.TensorProto.DOUBLE
 @exports("ROIPooling")
 def roi_pooling(layer: Conversion) -> str:
     """MaxRoiPool, which rounds corners and bins as the layer does; with pad_ratio of corners moved by Sub and Add."""
-    own, regions = layer.layer, _regions(layer)
+    own = layer.layer
+    if own.of_volumes:
+        return _parts_of_volumes(layer)
+    regions = _regions(layer)
     if own.pad_ratio:
         sample, low, high = layer.ops("Split", 3, regions, layer.ints([1, 2, 2], "parts"), axis=1)
         size = layer.op("Add", layer.op("Sub", high, low), layer.floats(1, "one"))
         pad = layer.op("Mul", size, layer.floats(own.pad_ratio, "pad_ratio"))
         regions = layer.op("Concat", sample, layer.op("Sub", low, pad), layer.op("Add", high, pad), axis=1)
     return layer.op("MaxRoiPool", layer.x, regions, pooled_shape=own.bins, spatial_scale=float(own.scale))
+
+
+def _parts_of_volumes(layer: Conversion) -> str:
+    """Return R-C3D's ROIPooling: ReduceMax in each bin of rows and columns, then MaxRoiPool along time."""
+    own, (_, channels, _, height, width) = layer.layer, layer.bottom_shapes[0]
+    along, down, across = own.bins
+    axes, maxima = layer.ints([3, 4], "axes"), []
+    for i, j in np.ndindex(down, across):
+        begin = layer.ints([i * height // down, j * width // across], "begin")
+        end = layer.ints([-(-(i + 1) * height // down), -(-(j + 1) * width // across)], "end")
+        maxima.append(layer.op("ReduceMax", layer.op("Slice", layer.x, begin, end, axes), axes=[3, 4]))
+    lines = layer.op("Transpose", layer.op("Concat", *maxima, axis=3), perm=[0, 1, 3, 2, 4])  # (N, C, bins, L, 1)
+    lines = reshape(layer, lines, [0, channels * down * across, -1, 1])
+    sample, first, last = layer.ops("Split", 3, reshape(layer, layer.bottoms[1], [-1, 3]), axis=1)
+    none = layer.op("Sub", first, first)
+    regions = layer.op("Concat", sample, none, first, none, last, axis=1)
+    scale = float(own.temporal_scale)
+    pooled = layer.op("MaxRoiPool", lines, regions, pooled_shape=[along, 1], spatial_scale=scale)
+    pooled = layer.op("Transpose", reshape(layer, pooled, [-1, channels, down * across, along]), perm=[0, 1, 3, 2])
+    return reshape(layer, pooled, [-1, channels, along, down, across])
 
 
 @exports("ROIAlign")

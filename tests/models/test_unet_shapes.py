@@ -1,4 +1,4 @@
-"""The segmentation net of models/segnet_shapes, on a few drawn pictures."""
+"""The segmentation net of models/unet_shapes, on a few drawn pictures."""
 
 import os
 
@@ -8,11 +8,11 @@ import pytest
 import minicaffe
 from minicaffe import TEST, Net, models
 from minicaffe.data.datasets import shapes
-from minicaffe.models.zoo.segmentation import segnet_shapes
+from minicaffe.models.zoo.segmentation import unet_shapes
 from minicaffe.proto import read_net, read_solver
 from minicaffe.solvers import get_solver
 
-FOLDER = models.folder("segnet_shapes")
+FOLDER = models.folder("unet_shapes")
 
 
 @pytest.fixture
@@ -38,15 +38,15 @@ def small_solver():
 def test_the_files_are_those_of_the_function(part):
     written = read_net(os.path.join(FOLDER, f"{part}.prototxt"))
     written.ClearField("state")
-    assert written == segnet_shapes(part)
+    assert written == unet_shapes(part)
 
 
 def test_files_and_solver():
-    assert {"readme.md", "solver.prototxt", "train.log", "curve.png"} <= set(os.listdir(FOLDER))
+    assert {"readme.md", "solver.prototxt"} <= set(os.listdir(FOLDER))
     param = read_solver(os.path.join(FOLDER, "solver.prototxt"))
-    assert param.net == "models/segnet_shapes/train_test.prototxt"
-    assert param.snapshot_prefix == "models/segnet_shapes/segnet_shapes" and param.max_iter % param.snapshot == 0
-    test = next(x for x in segnet_shapes().layer if x.include and x.include[0].phase == TEST)
+    assert param.net == "models/unet_shapes/train_test.prototxt"
+    assert param.snapshot_prefix == "models/unet_shapes/unet_shapes" and param.max_iter % param.snapshot == 0
+    test = next(x for x in unet_shapes().layer if x.include and x.include[0].phase == TEST)
     assert list(param.test_iter) == [500 // test.dense_image_data_param.batch_size]  # the test set once
 
 
