@@ -431,6 +431,7 @@ class TransformationParameter(Message):
     random_crop_on_test: bool
     vertical_mirror: bool
     random_90_deg_rot: bool
+    geometry_param: GeometryParameter
     random_resize_param: RandomResizeParameter
     random_aspect_ratio_param: RandomAspectRatioParameter
     pad: int
@@ -2189,6 +2190,23 @@ class DetectionAccuracyParameter(Message):
     field_xyr: float
     bg_threshold: float
     objectness: bool
+    def __init__(self, **fields: Any) -> None: ...
+
+
+class GeometryParameter(Message):
+    Pad_mode: EnumTypeWrapper
+    CONSTANT: int
+    MIRRORED: int
+    REPEAT_NEAREST: int
+    prob: float
+    persp_horizontal: bool
+    persp_vertical: bool
+    zoom_out: bool
+    zoom_in: bool
+    zoom_factor: float
+    persp_factor: float
+    all_effects: bool
+    pad_mode: int
     def __init__(self, **fields: Any) -> None: ...
 
 

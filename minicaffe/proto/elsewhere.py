@@ -87,7 +87,7 @@ FORKS = {
     "jolibrain's Caffe": Fork(
         "jolibrain/caffe",
         types="SparseData SparseInnerProduct",
-        fields="TransformationParameter: geometry_param rotate untransformed_top",
+        fields="TransformationParameter: rotate untransformed_top",
     ),
     "naibaf7's Caffe, for fused layers": Fork(
         "naibaf7/caffe",
