@@ -9,6 +9,7 @@ from minicaffe.cuda import ops
 from minicaffe.cuda.memory import DeviceBuffer
 from minicaffe.cuda.random import DeviceStream
 from minicaffe.proto import TRAIN
+from minicaffe.proto.caffe_pb2 import DropoutParameter
 
 
 @register("Dropout")
@@ -31,8 +32,13 @@ class Dropout(Layer):
     def describe(layer_param):
         return f"{layer_param.dropout_param.dropout_ratio:g}"
 
+    @property
+    def dropout_param(self) -> DropoutParameter:
+        """The parameters (overridden by types with a message of their own)."""
+        return self.layer_param.dropout_param
+
     def setup(self, bottom, top):
-        param = self.layer_param.dropout_param
+        param = self.dropout_param
         ratio = param.dropout_ratio
         if not 0 <= ratio < 1:
             raise self.error(f"dropout_ratio must be at least 0 and below 1, got {ratio:g}")

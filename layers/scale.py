@@ -7,6 +7,7 @@ import numpy as np
 from minicaffe.core.registry import register
 from minicaffe.layers.shared.broadcast import Broadcast
 from minicaffe.layers.shared.views import channel_products
+from minicaffe.proto.caffe_pb2 import ScaleParameter
 
 
 @register("Scale")
@@ -26,8 +27,13 @@ class Scale(Broadcast):
     def repeatable(self):  # type: ignore[override]  # nothing sets it
         return False if self.limited else None  # a pass changes the scale
 
+    @property
+    def scale_param(self) -> ScaleParameter:
+        """The parameters (overridden by types with a message of their own)."""
+        return self.layer_param.scale_param
+
     def setup(self, bottom, top):
-        param = self.layer_param.scale_param
+        param = self.scale_param
         self.read_axes(param, bottom)
         if not param.HasField("filler"):
             param.filler.type, param.filler.value = "constant", 1  # other layers default to 0
@@ -41,7 +47,7 @@ class Scale(Broadcast):
         self.bias_index = (1 if self.learned else 0) if param.bias_term else None
 
     def param_shapes(self, bottom_shapes):
-        shape, param = self.operand_shape(bottom_shapes), self.layer_param.scale_param
+        shape, param = self.operand_shape(bottom_shapes), self.scale_param
         scale = [(shape, param.filler)] if self.learned else []
         return scale + ([(shape, param.bias_filler)] if param.bias_term else [])
 

@@ -73,10 +73,10 @@ class DetectNetTransformation(Layer):
 
     def top_shapes(self, bottom_shapes):
         images, boxes = bottom_shapes
-        if len(images) != 4 or images[1] != 3:
-            raise self.error(f"bottom 0 must be (N, 3, H, W), got {images}")
-        if len(boxes) != 4 or boxes[0] != images[0] or boxes[3] != _ROW:
-            raise self.error(f"bottom 1 must be ({images[0]}, 1, R, {_ROW}), got {boxes}")
+        if len(images) != 4 or images[1] != 3 or 0 in images[2:]:
+            raise self.error(f"bottom 0 must be images (N, 3, H, W), got {images}")
+        if len(boxes) != 4 or boxes[:2] != (images[0], 1) or boxes[2] < 1 or boxes[3] != _ROW:
+            raise self.error(f"bottom 1 must be ({images[0]}, 1, R, {_ROW}) with at least one row, got {boxes}")
         return [(images[0], 3, *self.crop), (images[0], self.coverage.channels, *self.coverage.grid)]
 
     def forward_cpu(self, bottom, top):

@@ -3,6 +3,7 @@
 from minicaffe.core.registry import register
 from minicaffe.layers.extensions.m2pelu import filled
 from minicaffe.layers.scale import Scale
+from minicaffe.proto.caffe_pb2 import ScaleParameter
 
 
 @register("EltwiseAffine")
@@ -18,10 +19,9 @@ class EltwiseAffine(Scale):
     exact_num_bottom = 1
     param_field = "eltwise_affine_param"
 
-    def setup(self, bottom, top):
+    @property
+    def scale_param(self):
         param = self.layer_param.eltwise_affine_param
-        scale = self.layer_param.scale_param
-        scale.axis, scale.num_axes, scale.bias_term = 1, 0 if param.channel_shared else 1, True
-        scale.filler.CopyFrom(filled(param, "slope_filler", 1.0001))
-        scale.bias_filler.CopyFrom(filled(param, "bias_filler", 0.0001))
-        super().setup(bottom, top)
+        fillers = filled(param, "slope_filler", 1.0001), filled(param, "bias_filler", 0.0001)
+        axes = 0 if param.channel_shared else 1
+        return ScaleParameter(axis=1, num_axes=axes, filler=fillers[0], bias_term=True, bias_filler=fillers[1])

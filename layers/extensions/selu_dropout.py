@@ -6,6 +6,7 @@ from minicaffe.cuda.kernels import kernel
 from minicaffe.cuda.random import DeviceStream
 from minicaffe.layers.dropout import Dropout
 from minicaffe.layers.extensions.selu import ALPHA, SCALE
+from minicaffe.proto.caffe_pb2 import DropoutParameter
 
 _LEAST = -ALPHA * SCALE  # the limit of a SeLu, -1.7581
 
@@ -29,10 +30,13 @@ class SeLuDropout(Dropout):
     def describe(layer_param):
         return f"{layer_param.selu_dropout_param.dropout_ratio:g}"
 
+    @property
+    def dropout_param(self):
+        return DropoutParameter(dropout_ratio=self.layer_param.selu_dropout_param.dropout_ratio)
+
     def setup(self, bottom, top):
-        ratio = self.layer_param.selu_dropout_param.dropout_ratio
-        self.layer_param.dropout_param.dropout_ratio = ratio
         super().setup(bottom, top)
+        ratio = self.layer_param.selu_dropout_param.dropout_ratio
         kept = 1 - ratio
         self.scale = (kept + _LEAST**2 * kept * ratio) ** -0.5
         self.shift = -self.scale * ratio * _LEAST
