@@ -6,20 +6,21 @@ import argparse
 import os
 
 from minicaffe.cli.command import FlagParser, command, print_line
-from minicaffe.data.datasets import cifar10, mnist, shapes, synthetic, words
+from minicaffe.data.datasets import cifar10, faces, mnist, shapes, synthetic, words
 from minicaffe.data.datasets.padded import pad_database
 from minicaffe.data.db import BACKENDS, backend_name
 from minicaffe.errors import UsageError
 
 GROUP = "Prepare data"
 _DRAWING_FLAGS = {
-    "train": "training pictures (default: 6000; words: 12000)",
-    "test": "test pictures (default: 500; words: 1000)",
+    "train": "training pictures (default: 6000; words: 12000; faces: 8000, 20 of each identity)",
+    "test": "test pictures (default: 500; words: 1000; faces: 2000 pairs)",
     "seed": "of the random numbers, 0 or more (default: 1)",
     "size": "width and height of a picture of shapes (default: 128)",
 }
 #: the data sets that are drawn, and the flags that each takes
-_DRAWN = {"shapes": {"train", "test", "seed", "size", "voc"}, "words": {"train", "test", "seed"}}
+_DRAWN = {"shapes": {"train", "test", "seed", "size", "voc"}, "words": {"train", "test", "seed"},
+          "faces": {"train", "test", "seed"}}  # fmt: skip
 
 
 def _data_flags(flags: FlagParser) -> None:
@@ -27,8 +28,8 @@ def _data_flags(flags: FlagParser) -> None:
         "name",
         metavar="NAME",
         choices=("cifar10", "mnist", "synthetic", *_DRAWN),
-        help="cifar10, mnist, synthetic: generated images in place of CIFAR-10, shapes: drawn images with boxes, or "
-        "words: drawn words",
+        help="cifar10, mnist, synthetic: generated images in place of CIFAR-10, shapes: drawn images with boxes, "
+        "words: drawn words, or faces: drawn faces",
     )
     flags.flag(
         "from",
@@ -49,7 +50,7 @@ def _data_flags(flags: FlagParser) -> None:
         help="also write cifar10_train_padN_<backend>: the training set, prepared now or before, with a border "
         "of N pixels, for random crops (as the net cifar10_resnet20 reads them)",
     )
-    flags.section("shapes and words")
+    flags.section("shapes, words and faces")
     for name, text in _DRAWING_FLAGS.items():
         flags.flag(name, type=int, metavar="N", default=None, help=text)
     flags.switch(
@@ -65,7 +66,8 @@ def _data_flags(flags: FlagParser) -> None:
     "download or generate a data set, and write its databases",
     _data_flags,
     "  minicaffe data cifar10\n  minicaffe data cifar10 --from cifar-10-binary.tar.gz\n  minicaffe data synthetic\n"
-    "  minicaffe data shapes --train 5000 --seed 7\n  minicaffe data words",
+    "  minicaffe data shapes --train 5000 --seed 7\n  minicaffe data words\n"
+    "  minicaffe data faces",
 )
 def data(args: argparse.Namespace) -> None:
     """Write CIFAR-10 to cifar10_train_lmdb, cifar10_test_lmdb and mean.binaryproto in data/cifar10, MNIST to
@@ -76,14 +78,19 @@ def data(args: argparse.Namespace) -> None:
     labelmap.prototxt and test_name_size.txt in data/shapes.
 
     words are pictures of random letters, for text recognition: train.h5 and test.h5, and their lists train.txt and
-    test.txt, in data/words."""
+    test.txt, in data/words.
+
+    faces are pictures of drawn faces, for verification: train_lmdb with the numbers of identities as labels, and
+    pairs_lmdb, pairs of pictures of other identities in six channels, with label 1 for two of one identity, else 0, in
+    data/faces."""
     source = getattr(args, "from")
     drawing = {name: getattr(args, name) for name in _DRAWING_FLAGS if getattr(args, name) is not None}
     for name in [*drawing, *["voc"] * args.voc]:
         takers = [kind for kind, flags in _DRAWN.items() if name in flags]
         if args.name not in takers:
-            do = "do" if len(takers) > 1 else "does"
-            raise UsageError(f"data {args.name} takes no --{name}: only {' and '.join(takers)} {do}")
+            *others, last = takers
+            only = f"{', '.join(others)} and {last} do" if others else f"{last} does"
+            raise UsageError(f"data {args.name} takes no --{name}: only {only}")
     if args.name in ("synthetic", *_DRAWN) and source:
         raise UsageError(f"data {args.name} takes no --from: its images are generated")
     if args.pad is not None:
@@ -97,6 +104,9 @@ def data(args: argparse.Namespace) -> None:
     elif args.name == "words":
         dest = args.dest or "data/words"
         words.prepare(dest, **drawing)
+    elif args.name == "faces":
+        dest = args.dest or "data/faces"
+        faces.prepare(dest, args.backend, **drawing)
     else:
         dest = args.dest or f"data/{args.name}"
         {"cifar10": cifar10, "mnist": mnist}[args.name].prepare(dest, source, args.backend)

@@ -744,6 +744,9 @@ class ImageDataParameter(Message):
     sampling_rate: int
     use_temporal_jitter: bool
     mean_value: float
+    num_truth_channels: int
+    truth_scale: float
+    is_flow: bool
     def __init__(self, **fields: Any) -> None: ...
 
 
@@ -1092,6 +1095,8 @@ class V1LayerParameter(Message):
     VIDEO_DATA: int
     VOXEL_SOFTMAX: int
     VOXEL_SOFTMAX_LOSS: int
+    VIDEO_SEGMENTATION_DATA: int
+    VIDEO_WITH_VOXEL_TRUTH_DATA: int
     DimCheckMode: EnumTypeWrapper
     STRICT: int
     PERMISSIVE: int

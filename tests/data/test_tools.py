@@ -290,8 +290,8 @@ def test_data_names_what_is_missing(folder, run):
     status, text = run("data", "synthetic", "--from", "x")
     assert status == 1 and "data synthetic takes no --from" in text
     for name, flag, takers in (
-        ("mnist", "train=5", "shapes and words do"),
-        ("synthetic", "seed=0", "shapes and words do"),
+        ("mnist", "train=5", "shapes, words and faces do"),
+        ("synthetic", "seed=0", "shapes, words and faces do"),
         ("cifar10", "voc", "shapes does"),
         ("words", "size=64", "shapes does"),
     ):
@@ -299,6 +299,12 @@ def test_data_names_what_is_missing(folder, run):
         assert status == 1 and f"data {name} takes no --{flag.split('=')[0]}: only {takers}" in text
     status, text = run("data", "shapes", "--pad", "4")
     assert status == 1 and "data shapes takes no --pad" in text
+
+
+def test_data_draws_faces(folder, run):
+    status, text = run("data", "faces", "--train=30", "--test=5", "--seed=5", "--dest=drawn")
+    assert status == 0 and "Wrote faces to drawn" in text
+    assert {"train_lmdb", "pairs_lmdb", "classes.txt"} <= {path.name for path in Path("drawn").iterdir()}
 
 
 def test_data_draws_words(folder, run):

@@ -27,7 +27,13 @@ def weight_field(layer: Any) -> str:
     """Return the name of the field with the weight_filler of a layer that multiplies by weights; "" for others."""
     facts = facts_of(layer.type)
     learns = facts.family == "weights" and facts.param_shapes is not Layer.param_shapes
-    return own_message(layer.type) or "" if learns else ""
+    return own_message(layer.type) or "" if learns and not _reads_weights(layer) else ""
+
+
+def _reads_weights(layer: Any) -> bool:
+    """Whether a bottom holds the weights that others of the type learn."""
+    labels = layer.inner_distance_param.update_center_only
+    return layer.type in ("InnerProduct", "InnerDistance") and len(layer.bottom) > 1 + labels
 
 
 def has_weights(layer: Any) -> bool:
@@ -51,16 +57,20 @@ def number_of_params(layer: Any) -> int:
         return 5 if layer.type == "RNN" else 3
     if layer.type == "InnerProduct":
         return max(0, 2 - len(layer.bottom)) + (layer.inner_product_param.bias_term and len(layer.bottom) < 3)
+    if layer.type == "InnerDistance":
+        return int(not _reads_weights(layer))
     if field := weight_field(layer):
-        return 1 + getattr(layer, field).bias_term
+        return 1 + getattr(getattr(layer, field), "bias_term", False)
     if layer.type == "Scale":
         return (len(layer.bottom) == 1) + layer.scale_param.bias_term
     if layer.type == "BatchNorm":
         return 0
     if layer.type == "Bias":
         return int(len(layer.bottom) == 1)
-    if layer.type in ("PReLU", "Parameter", "CenterLoss", "Normalize"):
+    if layer.type in ("PReLU", "Parameter", "CenterLoss"):
         return 1
+    if layer.type == "Normalize":
+        return int(layer.HasField("norm_param"))
     return 2 if layer.type == "BN" else len(layer.param)
 
 

@@ -86,6 +86,7 @@ COMMANDS = {
     "create_label_map": Command("create_label_map {inputs}/shapes/classes.txt map.prototxt"),
     "data_shapes": Command("data shapes --train 30 --test 10 --size 64 --voc --dest d", repeatable=False),
     "data_words": Command("data words --train 30 --test 10 --dest d"),
+    "data_faces": Command("data faces --train 30 --test 10 --dest d", repeatable=False),
     "cifar_lmdb": Command("convert_cifar_data {inputs}/cifar . lmdb"),
     "cifar_leveldb": Command("convert_cifar_data {inputs}/cifar . leveldb"),
     "data_cifar10": Command("data cifar10 --from {inputs}/cifar --dest d"),

@@ -15,6 +15,12 @@ def relu6(layer: Conversion) -> str:
     return layer.op("Clip", layer.x, layer.floats(0, "min"), layer.floats(6, "max"))
 
 
+@exports("Mish")
+def mish(layer: Conversion) -> str:
+    """Mul by the Tanh of the Softplus."""
+    return layer.op("Mul", layer.x, layer.op("Tanh", layer.op("Softplus", layer.x)))
+
+
 @exports("Permute")
 def permute(layer: Conversion) -> str:
     """Transpose."""
