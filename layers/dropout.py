@@ -6,6 +6,7 @@ from minicaffe.core.blob import Blob
 from minicaffe.core.layer import Layer
 from minicaffe.core.registry import register
 from minicaffe.cuda import ops
+from minicaffe.cuda.memory import DeviceBuffer
 from minicaffe.cuda.random import DeviceStream
 from minicaffe.proto import TRAIN
 
@@ -104,6 +105,6 @@ class Dropout(Layer):
         else:
             ops.scale(n, self.scale_kept, dy, dx, self.dtype)
 
-    def drop(self, ticket: int, n: int, source: int, target: int) -> None:
+    def drop(self, ticket: DeviceBuffer | int, n: int, source: int, target: int) -> None:
         """Multiply n numbers by the mask; ticket: 0 for the random numbers that were drawn last."""
         self.kernel("drop")(-(-n // 8), n, self.draw, ticket, self.threshold, self.scale, source, target)

@@ -41,13 +41,13 @@ def first_pixels(labels: np.ndarray) -> np.ndarray:
     down, across = labels[1:] == labels[:-1], labels[:, 1:] == labels[:, :-1]
     a = np.concatenate([pixel[:-1][down], pixel[:, :-1][across]])
     b = np.concatenate([pixel[1:][down], pixel[:, 1:][across]])
-    parent = pixel.reshape(-1)  # trees of pixels, whose roots are their first ones; here all of height 1 at most
-    while True:
-        of_a, of_b = parent[a], parent[b]
-        apart = of_a != of_b
-        if not apart.any():
-            return parent
-        of_a, of_b, parent = of_a[apart], of_b[apart], parent.copy()
-        np.minimum.at(parent, np.maximum(of_a, of_b), np.minimum(of_a, of_b))
-        while not np.array_equal(parent[parent], parent):
-            parent = parent[parent]
+    parent = pixel.reshape(-1)  # trees of pixels with their first ones as roots; a and b are roots of one region
+    while a.size:
+        parent = parent.copy()
+        np.minimum.at(parent, np.maximum(a, b), np.minimum(a, b))
+        while not np.array_equal(above := parent[parent], parent):
+            parent = above
+        a, b = parent[a], parent[b]
+        apart = a != b
+        a, b = a[apart], b[apart]
+    return parent

@@ -42,6 +42,7 @@ class DataAugmentation(Layer):
     min_bottom, max_bottom = 1, 2
     min_top, max_top = 1, 2
     no_gradient = (0, 1)
+    learns = False
     in_place = False
     backward_reads = ()
     capturable = False  # works on the host

@@ -82,7 +82,7 @@ class EvalDetection(Layer):
 
     def forward_cpu(self, bottom, top):
         x, labels = (blob.read_data() for blob in bottom[:2])
-        predicted, true = self._of_cells(x, labels) if self.sizes is None else self._of_map(x, labels)
+        predicted, true = self._of_cells(x, labels) if self.sizes is None else self._of_map(x, labels, self.sizes)
         classes = self.cells.classes
         top[0].data[...] = 0
         for row, own, truths in zip(top[0].data, predicted, true):
@@ -120,7 +120,7 @@ class EvalDetection(Layer):
         if self.param.nms < 0:
             return boxes
         below = np.nextafter(boxes.corners.dtype.type(self.param.nms), boxes.corners.dtype.type(-1))
-        return boxes.take(suppress(boxes.corners, float(below)))
+        return boxes.take(np.array(suppress(boxes.corners, float(below)), int))
 
     def _of_cells(self, x, labels):
         classes, confidences, boxes = self.cells.parts(x)
@@ -137,20 +137,20 @@ class EvalDetection(Layer):
             predicted.append(self._kept(every))
         return predicted, truths
 
-    def _of_map(self, x, labels):
+    def _of_map(self, x, labels, sizes):
         x = x.reshape(len(x), self.cells.boxes, 5 + self.cells.classes, *x.shape[2:])
         probability = np.moveaxis(x[:, :, 5:], 2, 1).copy()  # (N, C, B, S, S)
         softmax(probability, probability)
         confidence = np.broadcast_to(logistic(x[:, :, 4])[:, None], probability.shape)
-        boxes = corners(decode(logistic(x[:, :, :2]), x[:, :, 2:4], self.sizes.astype(x.dtype)))
+        boxes = corners(decode(logistic(x[:, :, :2]), x[:, :, 2:4], sizes.astype(x.dtype)))
         score = self._score(confidence, probability)
         rows = labels[0, 0]
         predicted, truths = [], []
         for n in range(len(x)):
             own = rows[rows[:, 0] == n]
             truths.append(_Boxes(own[:, 1].astype(int) - 1, np.ones(len(own)), own[:, 3:7]))
-            label, *at = np.nonzero(confidence[n] * probability[n] > _LEAST)
-            every = _Boxes(label, score[(n, label, *at)], boxes[(slice(None), n, *at)].T.copy())
+            label, anchor, row, column = np.nonzero(confidence[n] * probability[n] > _LEAST)
+            every = _Boxes(label, score[n, label, anchor, row, column], boxes[:, n, anchor, row, column].T.copy())
             kept = [self._kept(every.take(label == each)) for each in np.unique(label)]
             predicted.append(_Boxes(*(np.concatenate(each) for each in zip(*kept))) if kept else every)
         return predicted, truths

@@ -72,8 +72,8 @@ class RegionLoss(YoloLoss):
             shapes = self.sizes.data.T[:, None]  # (2, 1, B)
         else:
             shapes = boxes[2:, truths.image, :, truths.row, truths.column].transpose(1, 0, 2)  # (2, G, B)
-        centred = [np.concatenate([np.zeros_like(size), size]) for size in (shapes, truths.box[2:, :, None])]
-        return Overlap(*centred).value().argmax(1)[:, None] == np.arange(self.mask.count)
+        these, those = (np.concatenate([np.zeros_like(size), size]) for size in (shapes, truths.box[2:, :, None]))
+        return Overlap(these, those).value().argmax(1)[:, None] == np.arange(self.mask.count)
 
     def learn(self, truths, learning, steps):
         (image, anchor, row, column), code, param = learning.at, learning.code.T, self.param

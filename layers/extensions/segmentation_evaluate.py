@@ -52,7 +52,8 @@ class SegmentationEvaluate(Layer):
         if x.shape != true.shape:
             absent = -1
             pixels = (x * 255).clip(0, 255).astype(np.uint8)
-            sized = np.stack([resize(each, *true.shape[2:], "AREA") for each in pixels])
+            height, width = true.shape[2:]
+            sized = np.stack([resize(each, height, width, "AREA") for each in pixels])
             found = sized > int(self.threshold * 255)
         shared, union = (each.sum((0, 2, 3)) for each in (found & true, found | true))
         empty = np.where(true.any((0, 2, 3)), 0, absent)

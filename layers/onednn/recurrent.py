@@ -1,4 +1,4 @@
-"""LSTM and RNN whose products with the weights are oneDNN's; the rest of a step is numpy's.
+"""LSTM, Lstm and RNN whose products with the weights are oneDNN's; the rest of a step is numpy's.
 
 A step multiplies few rows, one for each sequence, by a large matrix that is the same in all steps: in a layout of
 oneDNN's choice it is read two to three times as fast as by BLAS, which reorders it in each product.  oneDNN's own LSTM
@@ -8,6 +8,7 @@ primitives have no inputs that are the same in all steps, and sequences may begi
 from __future__ import annotations
 
 from minicaffe.core.registry import register
+from minicaffe.layers.extensions.junhyuk_lstm import Lstm
 from minicaffe.layers.lstm import LSTM
 from minicaffe.layers.onednn.base import OneDNNLayer
 from minicaffe.layers.rnn import RNN
@@ -27,7 +28,8 @@ class OneDNNRecurrent(OneDNNLayer, Recurrent):
     replayable = False  # between the products numpy computes
 
     def expressible(self, bottom, top):
-        return bottom[0].shape[1] >= _FEWEST_SEQUENCES and self.gates * self.size**2 >= _FEWEST_WEIGHTS
+        _, sequences = self.sequences_of(bottom[0].shape)
+        return sequences >= _FEWEST_SEQUENCES and self.gates * self.size**2 >= _FEWEST_WEIGHTS
 
     def forward_onednn(self, bottom, top):
         Recurrent.forward_cpu(self, bottom, top)
@@ -82,6 +84,11 @@ class OneDNNRecurrent(OneDNNLayer, Recurrent):
 @register("LSTM", engine="ONEDNN")
 class OneDNNLSTM(OneDNNRecurrent, LSTM):
     __doc__ = LSTM.__doc__
+
+
+@register("Lstm", engine="ONEDNN")
+class OneDNNLstm(OneDNNRecurrent, Lstm):
+    __doc__ = Lstm.__doc__
 
 
 @register("RNN", engine="ONEDNN")

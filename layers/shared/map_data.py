@@ -47,4 +47,5 @@ class MapData(ListData):
         return MapTransformer(common, rules, self.phase == TRAIN, self.rng)
 
     def label_shapes(self, image):
+        assert isinstance(self.transformer, MapTransformer)
         return [self.transformer.map_shape(image), (image[0], 1, 1, 2)]

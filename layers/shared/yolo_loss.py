@@ -170,8 +170,8 @@ class YoloLoss(LossLayer):
         places = images * anchors * height * width
         if self.taken is None or self.taken.nbytes < places:
             self.taken = DeviceBuffer(max(places, 1))
-        given = (anchors, numbers, height, width, self.sizes.gpu_data(), self.mask.gpu_data())
-        given += (labels.gpu_data(), *labels.shape[2:], self.first_label)
+        sizes = self.sizes.gpu_data(), self.mask.gpu_data()
+        given = anchors, numbers, height, width, *sizes, labels.gpu_data(), *labels.shape[2:], self.first_label
         rules = self.kind, self.threshold, self.background_scale, self.sloped
         kernel("yolo_loss", "background", self.dtype)(places, *given, *rules, x, steps, self.taken)
         self.learn_gpu(given, x, steps, top)

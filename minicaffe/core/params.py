@@ -52,7 +52,7 @@ class SharedParams:
         learns = False
         for j in range(len(layer.blobs)):
             spec = layer_param.param[j] if j < len(layer_param.param) else None
-            wanted = spec is None or spec.lr_mult != 0
+            wanted = layer.learns and (spec is None or spec.lr_mult != 0)
             layer.param_propagate_down[j] = wanted
             learns |= wanted
             own = layer.layer_param.param[j] if j < len(layer.layer_param.param) else spec

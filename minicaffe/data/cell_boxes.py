@@ -11,6 +11,7 @@ import numpy as np
 
 from minicaffe.data.datum import DatumDecoder, EncodedImage, parsed_datum, record_name
 from minicaffe.data.image import resize
+from minicaffe.data.part import Part
 from minicaffe.data.transformer import NUMBERED, BatchTransformer, Images, Labels, Name, stacked
 from minicaffe.data.workers import Each, in_turn
 from minicaffe.errors import DataError
@@ -61,23 +62,24 @@ class CellBoxTransformer(BatchTransformer):
         self, images: Images, labels: Labels, dtype: np.dtype, each: Each = in_turn, name: Name = NUMBERED
     ) -> tuple[np.ndarray, ...]:
         """Return the images (N, C, H, W), and for each S the labels (N, 7 S S); labels: the rows of each image."""
-        rows, parts, changed = list(labels), [], list(images)
+        rows, changed = list(labels), list(images)
+        parts: list[Part | None] = []
         for i, image in enumerate(images):
             part, rows[i] = self._drawn(image.shape[1:], rows[i]) if self.train else (None, rows[i])
             parts.append(part)
 
         def change(i: int) -> None:
-            if parts[i] is not None:
-                top, left, height, width = parts[i]
-                changed[i] = resize(images[i][:, top : top + height, left : left + width], *images[i].shape[1:])
+            part, image = parts[i], images[i]
+            if part is not None:
+                changed[i] = resize(part.of(image), image.shape[1], image.shape[2])
 
         each(change, len(changed))
         out = np.empty((len(changed), *self.output_shape(changed[0].shape)), dtype)
         self.transform(stacked(changed), out, each, name)
         return out, *(np.stack([cells_of(own, side, name(i)) for i, own in enumerate(rows)]) for side in self._sides)
 
-    def _drawn(self, size, rows: np.ndarray) -> tuple[tuple[int, int, int, int] | None, np.ndarray]:
-        """Draw a part (top, left, height, width) that holds a centre; return it and the rows in it, else all."""
+    def _drawn(self, size, rows: np.ndarray) -> tuple[Part | None, np.ndarray]:
+        """Draw a part that holds a centre; return it and the rows in it, else all."""
         generator, (height, width) = self.rng.generator(), size
         for _ in range(_TRIALS):
             share = 1 - generator.integers(_MOST) / 100
@@ -89,7 +91,7 @@ class CellBoxTransformer(BatchTransformer):
                 inside = rows[held].copy()
                 inside[:, 2:4] = at[held] / part
                 inside[:, 4:] *= np.array([width, height]) / part
-                return (int(corner[1]), int(corner[0]), int(part[1]), int(part[0])), inside
+                return Part(int(corner[1]), int(corner[0]), int(part[1]), int(part[0])), inside
         return None, rows
 
 

@@ -78,9 +78,9 @@ class MapTransformer(BatchTransformer):
 
         each(change, len(images))
         seen = np.minimum(np.array(sizes, dtype), shape[1:]).reshape(-1, 1, 1, 2)
-        small = self.map_shape(out.shape)
         if self.rules.label_divisor > 1:
-            maps = np.concatenate([resize(each, *small[2:], "NEAREST")[None] for each in maps.astype(np.float32)])
+            _, _, height, width = self.map_shape(out.shape)
+            maps = np.stack([resize(one, height, width, "NEAREST") for one in maps.astype(np.float32)])
         return out, maps.astype(dtype, copy=False), seen.astype(dtype, copy=False)
 
     def _draw_factor(self) -> float:
@@ -116,7 +116,10 @@ class MapTransformer(BatchTransformer):
         top, left = int(draws.top[0]), int(draws.left[0])
         labels = np.broadcast_to(labels, (1, *image.shape[1:]))
         if size != image.shape[1:]:
-            image, labels = resize(image, *size), resize(labels.astype(np.float32), *size, "NEAREST")
+            image, labels = (
+                resize(image, size[0], size[1]),
+                resize(labels.astype(np.float32), size[0], size[1], "NEAREST"),
+            )
         if (height, width) != out.shape[1:]:
             out[...], maps[...] = 0, self.rules.fill
         flipped = draws.flip[0]

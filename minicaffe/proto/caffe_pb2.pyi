@@ -348,7 +348,6 @@ class LayerParameter(Message):
     largemargin_inner_product_param: MarginInnerProductParameter
     combined_margin_param: CombinedMarginParameter
     cosin_add_m_param: CosinAddmParameter
-    adacos_add_m_scale_param: AdaCosAddmScaleParameter
     lifted_struct_sim_softmax_loss_param: LiftedStructSimilaritySoftmaxLossParameter
     focal_loss_param: FocalLossParameter
     m2pelu_param: M2PELUParameter
@@ -745,6 +744,9 @@ class ImageDataParameter(Message):
     sampling_rate: int
     use_temporal_jitter: bool
     mean_value: float
+    num_truth_channels: int
+    truth_scale: float
+    is_flow: bool
     def __init__(self, **fields: Any) -> None: ...
 
 
@@ -1093,6 +1095,8 @@ class V1LayerParameter(Message):
     VIDEO_DATA: int
     VOXEL_SOFTMAX: int
     VOXEL_SOFTMAX_LOSS: int
+    VIDEO_SEGMENTATION_DATA: int
+    VIDEO_WITH_VOXEL_TRUTH_DATA: int
     DimCheckMode: EnumTypeWrapper
     STRICT: int
     PERMISSIVE: int
@@ -2079,13 +2083,6 @@ class CombinedMarginParameter(Message):
 
 class CosinAddmParameter(Message):
     m: float
-    transform_test: bool
-    def __init__(self, **fields: Any) -> None: ...
-
-
-class AdaCosAddmScaleParameter(Message):
-    m: float
-    num_classes: int
     transform_test: bool
     def __init__(self, **fields: Any) -> None: ...
 

@@ -29,11 +29,6 @@ class Fork(NamedTuple):
 
 
 FORKS = {
-    "C3D's Caffe": Fork(
-        "facebookarchive/C3D",
-        types="VideoSegmentationData VideoWithVoxelTruthData",
-        fields="ImageDataParameter: is_flow num_truth_channels truth_scale",
-    ),
     "Cascade R-CNN's Caffe": Fork(
         "zhaoweicai/cascade-rcnn",
         types="DetectionData DetectionGroupAccuracy DetectionGroupLoss EvalData FrcnnOutput",
@@ -127,7 +122,7 @@ FORKS = {
     "TextBoxes++'s Caffe": Fork("MhLiao/TextBoxes_plusplus", fields="DetectionOutputParameter: use_polygon"),
     "the Caffe ports of YOLO": Fork(
         "eric612/MobileNet-YOLO",
-        types="AssistedExcitation LaneData Mish Region YoloV2Loss YoloV3Loss",
+        types="AssistedExcitation LaneData Region YoloV2Loss YoloV3Loss",
         fields="""mish_param yolo_v2_loss_param yolo_v3_loss_param
             AnnotatedDataParameter: difficult_label_warmup""",
     ),

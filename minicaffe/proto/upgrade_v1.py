@@ -62,6 +62,8 @@ TYPES = {
     "TANH": "TanH",
     "UNPOOLING": "Unpooling",
     "VIDEO_DATA": "VideoData",
+    "VIDEO_SEGMENTATION_DATA": "VideoSegmentationData",
+    "VIDEO_WITH_VOXEL_TRUTH_DATA": "VideoWithVoxelTruthData",
     "VOXEL_SOFTMAX": "Softmax",
     "VOXEL_SOFTMAX_LOSS": "SoftmaxWithLoss",
     "WINDOW_DATA": "WindowData",
@@ -81,6 +83,8 @@ DATA_PARAMS = {
     "DATA": "data_param",
     "IMAGE_DATA": "image_data_param",
     "VIDEO_DATA": "image_data_param",
+    "VIDEO_SEGMENTATION_DATA": "image_data_param",
+    "VIDEO_WITH_VOXEL_TRUTH_DATA": "image_data_param",
     "WINDOW_DATA": "window_data_param",
 }
 TRANSFORM_FIELDS = ("scale", "mean_file", "crop_size", "mirror")
@@ -160,18 +164,20 @@ def upgrade_v1_layer(old: V1LayerParameter, new: LayerParameter) -> None:
             getattr(new, field.name).extend(value)
         else:
             getattr(new, RENAMED.get(field.name, field.name)).CopyFrom(value)
-    if new.type == "VideoData":
-        _move_to_video_param(new)
+    if new.HasField("image_data_param"):
+        _move_fields_of_c3d(new)
 
 
-def _move_to_video_param(layer: LayerParameter) -> None:
-    """Give a VideoData of C3D v1.0 the fields of its image_data_param; mean_value belongs to transform_param."""
-    for field, value in layer.image_data_param.ListFields():
-        if field.name == "mean_value":
-            layer.transform_param.mean_value.append(value)
-        else:
+def _move_fields_of_c3d(layer: LayerParameter) -> None:
+    """Move mean_value to transform_param, and a VideoData's image_data_param to video_data_param."""
+    param = layer.image_data_param
+    if param.HasField("mean_value"):
+        layer.transform_param.mean_value.append(param.mean_value)
+        param.ClearField("mean_value")
+    if layer.type == "VideoData":
+        for field, value in param.ListFields():
             setattr(layer.video_data_param, field.name, value)
-    layer.ClearField("image_data_param")
+        layer.ClearField("image_data_param")
 
 
 def _param(layer: LayerParameter, i: int) -> ParamSpec:

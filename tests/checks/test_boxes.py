@@ -50,6 +50,23 @@ def test_labels(label, text):
     assert_only(findings(box(1), box(label)), "box-labels", text)
 
 
+YOLO = layer_text("loss", "Yolov3", "map label", "loss", "yolov3_param { num_class: 3 }")
+REGION = layer_text("loss", "RegionLoss", "map label", "loss", "region_loss_param { num_class: 3 MORE }")
+
+
+@pytest.mark.parametrize("net", [YOLO, REGION.replace("MORE", "")])
+@pytest.mark.parametrize("labels", [(0, 2), (1, 4)])
+def test_labels_of_yolo(net, labels):
+    kind = "Yolov3" if net == YOLO else "RegionLoss"
+    text = f"are {labels[0]} to {labels[1]}, but layer 'loss' ({kind}) has num_class 3"
+    assert_only(findings(*map(box, labels), net=net), "box-labels", text)
+
+
+@pytest.mark.parametrize(("net", "high"), [(YOLO, 3), (REGION.replace("MORE", "class_map: 'file'"), 9)])
+def test_labels_of_yolo_that_fit(net, high):
+    assert not findings(box(1), box(high), net=net)
+
+
 def test_labels_of_two_classes_are_joined():
     assert not findings(box(1), box(3), net=LOSS.replace("num_classes: 4", "num_classes: 2"))
 

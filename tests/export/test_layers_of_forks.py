@@ -24,6 +24,9 @@ MORE = {
     "one channel": Case("type: 'Normalize' norm_param { channel_shared: false }", [(2, 1, 3, 3)]),
     "large": Case("type: 'Interp' interp_param { zoom_factor: 8 }", [(2, 3, 9, 7)]),
     "small": Case("type: 'Interp' interp_param { height: 1 width: 1 }", [(2, 3, 9, 7)]),
+    "like another": Case("type: 'Interp' interp_param { use_blob_size: true }", [(2, 3, 9, 7), (1, 2, 5, 6)]),
+    "border added": Case("type: 'Padding' padding_param { pad_beg: 1 pad_end: 2 }", [(2, 3, 9, 7)]),
+    "border removed": Case("type: 'Padding' padding_param { pad_beg: -1 pad_end: -2 }", [(2, 3, 9, 7)]),
 }
 
 

@@ -13,6 +13,8 @@ class TestProperties(LayerProperties):
         Case("type: 'EuclideanLoss'", [(4, 3, 1, 1), (4, 3)]),
         Case("type: 'EuclideanLoss' loss_weight: 3", [(5,), (5,)]),
         Case("type: 'EuclideanLoss'", [(2, 3, 1, 2, 2), (2, 3, 1, 2, 2)]),
+        Case("type: 'EuclideanLoss'", [(4, 3)] * 3, gradient=[0, 1]),
+        Case("type: 'EuclideanLoss' loss_weight: 3", [(2, 3, 2), (2, 6), (2, 1, 6)], gradient=[0, 1]),
     ]
 
 
@@ -31,3 +33,15 @@ def test_shapes_that_differ_are_refused():
         LayerError, match=r"^EuclideanLoss layer 'layer': bottoms must have equal shapes, got \(2, 3\) and \(2, 4\)"
     ):
         run_layer("type: 'EuclideanLoss'", np.zeros((2, 3)), np.zeros((2, 4)))
+
+
+def test_weights_of_numbers(engine):
+    """With naibaf7's third bottom the divisor is the number of all numbers."""
+    bottoms = [[1.0, 2.0], [3.0, 4.0]], [[0.0, 4.0], [3.0, 1.0]], [[1.0, 0.5], [7.0, 0.0]]
+    layer, bottom, top = run_layer("type: 'EuclideanLoss' loss_weight: 8", *bottoms, dtype=np.float32)
+    assert top[0].data == (1 + 0.5 * 4) / 8
+    layer.backward(top, [True, True, False], bottom)
+    np.testing.assert_array_equal(bottom[0].diff, [[2, -2], [0, 0]])
+    np.testing.assert_array_equal(bottom[1].diff, [[-2, 2], [0, 0]])
+    with pytest.raises(LayerError, match=r"there is no gradient with respect to the weight \(bottom 2\)"):
+        layer.backward(top, [True, True, True], bottom)

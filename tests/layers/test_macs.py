@@ -10,14 +10,17 @@ from minicaffe.proto import TEST, caffe_pb2, parse_text
 ONES = "bias_term: false weight_filler { value: 1 }"
 PRODUCTS = {
     "Convolution",
+    "Convolution3D",
     "ConvolutionDepthwise",
     "Deconvolution",
+    "Deconvolution3D",
     "DenseBlock",
     "DepthwiseConvolution",
     "InnerProduct",
     "LSTM",
     "Lstm",
     "MultiStageMeanfield",
+    "NdConvolution",
     "RNN",
 }
 OWN_TYPES = [name for name in layer_type_list() if facts_of(name).__module__.startswith("minicaffe.layers.")]

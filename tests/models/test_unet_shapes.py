@@ -42,7 +42,7 @@ def test_the_files_are_those_of_the_function(part):
 
 
 def test_files_and_solver():
-    assert {"readme.md", "solver.prototxt", "train.log", "curve.png"} <= set(os.listdir(FOLDER))
+    assert {"readme.md", "solver.prototxt"} <= set(os.listdir(FOLDER))
     param = read_solver(os.path.join(FOLDER, "solver.prototxt"))
     assert param.net == "models/unet_shapes/train_test.prototxt"
     assert param.snapshot_prefix == "models/unet_shapes/unet_shapes" and param.max_iter % param.snapshot == 0

@@ -36,6 +36,11 @@ def normalize(more, shape):
     return Case(f'type: "Normalize" norm_param {{ {more} {filler} }}', [shape])
 
 
+def fork_lstm(more, shape):
+    """Lstm of Junhyuk Oh's fork and others, in which sequences begin at step 0."""
+    return Case(f'type: "Lstm" lstm_param {{ {more} weight_filler {{ type: "xavier" }} }}', [shape])
+
+
 def recurrent(kind, sequences, size, static=(), **kwargs):
     text = f'type: "{kind}" recurrent_param {{ num_output: {size} weight_filler {{ type: "xavier" }} }}'
     shapes = [(3, sequences, 5), (3, sequences), *static]
@@ -112,6 +117,8 @@ NATIVE = [
     recurrent("LSTM", 9, 182),
     recurrent("LSTM", 8, 190, [(8, 3)]),
     recurrent("RNN", 8, 370),
+    fork_lstm("num_output: 182 clipping_threshold: 0.1", (3, 9, 5)),
+    fork_lstm("num_output: 182 batch_size: 9", (27, 5)),
 ]  # fmt: skip
 
 IN_NUMPY = [
@@ -132,6 +139,7 @@ IN_NUMPY = [
     Case('type: "Softmax"', [(0, 5)], gradient=[]),
     recurrent("LSTM", 7, 182),
     recurrent("LSTM", 8, 20),
+    fork_lstm("num_output: 182 batch_size: 7", (21, 5)),
 ]
 
 

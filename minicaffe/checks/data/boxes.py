@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from typing import Any
 
 from minicaffe.checks.data.records import Boxes
 from minicaffe.checks.data.sets import DataLayer, DataSets
@@ -40,6 +41,27 @@ def box_labels(sets: DataSets) -> Iterator[Found]:
                 continue
             if text := _wrong_label(boxes, param.background_label_id, param.num_classes, loss.name):
                 yield layer.where, text
+        for kind, field in _YOLO.items():
+            for _, loss in layer.net.of_type(kind):
+                if boxes.labels and len(layer.param.top) > 1 and layer.param.top[1] in loss.bottom:
+                    if text := _wrong_yolo_label(boxes, getattr(loss, field), f"'{loss.name}' ({kind})"):
+                        yield layer.where, text
+
+
+#: losses of YOLO, and the field of their parameters
+_YOLO = {"RegionLoss": "region_loss_param", "Yolov3": "yolov3_param"}
+
+
+def _wrong_yolo_label(boxes: Boxes, param: Any, loss: str) -> str:
+    """Return what is wrong with the labels for a loss of YOLO; "" if they are right, or files of it map them."""
+    low, high = min(boxes.labels), max(boxes.labels)
+    mapped = "class_map" in param.DESCRIPTOR.fields_by_name and (param.class_map or param.softmax_tree)
+    if mapped or 1 <= low <= high <= param.num_class:
+        return ""
+    return (
+        f"the labels of boxes are {low} to {high}, but layer {loss} has num_class {param.num_class}, which are the "
+        f"labels 1 to {param.num_class}: number the classes from 1 in the label map"
+    )
 
 
 def _wrong_label(boxes: Boxes, background: int, classes: int, loss: str) -> str:

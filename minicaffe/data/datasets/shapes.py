@@ -70,10 +70,10 @@ def prepare(
                 _write_part(fresh, backend, part, _pictures(part, count, size, seed), count, folder, size)
     labels = lists.label_map_text(lists.label_map(CLASSES))
     sizes = lists.name_size_text((_name("test", i), size, size) for i in range(test))
-    lists_of_maps = [
-        (f"{part}_maps.txt", _list_of_maps(part, count)) for part, count in zip(_PARTS, (train, test)) if voc_folder
-    ]
-    for name, text in ((LABEL_MAP, labels), (NAME_SIZE, sizes), *lists_of_maps):
+    files: dict[str, str | bytes] = {LABEL_MAP: labels, NAME_SIZE: sizes}
+    if voc_folder:
+        files |= {f"{part}_maps.txt": _list_of_maps(part, count) for part, count in zip(_PARTS, (train, test))}
+    for name, text in files.items():
         write_atomically(os.path.join(dest, name), text)
     write_about(dest, CLASSES, ABOUT)
 

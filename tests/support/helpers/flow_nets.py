@@ -31,7 +31,15 @@ def _features(net, pictures, levels, channels=8):
     found, pair = [], pictures
     for level in range(1, levels + 1):
         pair = L.Convolution(
-            *pair, ntop=2, name=f"conv{level}", num_output=channels, kernel_size=3, pad=1, stride=2, engine="CAFFE", **_MSRA
+            *pair,
+            ntop=2,
+            name=f"conv{level}",
+            num_output=channels,
+            kernel_size=3,
+            pad=1,
+            stride=2,
+            engine="CAFFE",
+            **_MSRA,
         )
         pair = [_relu(each) for each in pair]
         for i, each in enumerate(pair):
@@ -126,7 +134,7 @@ def flow_net2(size=(32, 48), batch=2):
     net.joined = L.Accum(coarse, net.flow2, size_divisible_by=8)
     net.last = _conv(net.joined, 2)
     _loss(net, "loss2", "LpqLoss", net.flow2, 0.2, p=1, q=0.4)
-    _loss(net, "loss", "L1Loss", net.last, 1)
+    _loss(net, "loss", "L1Loss", net.last, 1, l2_per_location=False)
     return net.to_proto()
 
 

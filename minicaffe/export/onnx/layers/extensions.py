@@ -15,6 +15,12 @@ def relu6(layer: Conversion) -> str:
     return layer.op("Clip", layer.x, layer.floats(0, "min"), layer.floats(6, "max"))
 
 
+@exports("Mish")
+def mish(layer: Conversion) -> str:
+    """Mul by the Tanh of the Softplus."""
+    return layer.op("Mul", layer.x, layer.op("Tanh", layer.op("Softplus", layer.x)))
+
+
 @exports("Permute")
 def permute(layer: Conversion) -> str:
     """Transpose."""
@@ -105,6 +111,18 @@ def interp(layer: Conversion) -> str:
     size = layer.ints(layer.top_shapes[0][2:], "size")
     sizes = layer.op("Concat", layer.op("Shape", x, end=2), size, axis=0)
     return layer.op("Resize", x, "", "", sizes, mode="linear", coordinate_transformation_mode="align_corners")
+
+
+@exports("Padding")
+def padding(layer: Conversion) -> str:
+    """Pad with 0, or Slice where rows and columns are removed; nothing without a border."""
+    begin, end = layer.layer.begin, layer.layer.end
+    if begin == end == 0:
+        return layer.x
+    if begin + end > 0:
+        return layer.op("Pad", layer.x, layer.ints([0, 0, begin, begin, 0, 0, end, end], "pads"))
+    sizes = layer.bottom_shapes[0][2:]
+    return cut(layer, (2, 3), [-begin] * 2, [size + end for size in sizes])
 
 
 @exports("Upsample")
