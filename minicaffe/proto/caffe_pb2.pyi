@@ -348,6 +348,7 @@ class LayerParameter(Message):
     largemargin_inner_product_param: MarginInnerProductParameter
     combined_margin_param: CombinedMarginParameter
     cosin_add_m_param: CosinAddmParameter
+    adacos_add_m_scale_param: AdaCosAddmScaleParameter
     lifted_struct_sim_softmax_loss_param: LiftedStructSimilaritySoftmaxLossParameter
     focal_loss_param: FocalLossParameter
     m2pelu_param: M2PELUParameter
@@ -2083,6 +2084,13 @@ class CombinedMarginParameter(Message):
 
 class CosinAddmParameter(Message):
     m: float
+    transform_test: bool
+    def __init__(self, **fields: Any) -> None: ...
+
+
+class AdaCosAddmScaleParameter(Message):
+    m: float
+    num_classes: int
     transform_test: bool
     def __init__(self, **fields: Any) -> None: ...
 
