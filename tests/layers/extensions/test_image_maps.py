@@ -36,11 +36,11 @@ def write(text):
         file.write(text)
 
 
-def layer(kind, text="", transform="", batch=1, phase=0):
+def layer(kind, text="", transform="", batch=1, phase=0, tops=None):
     made, blobs = data_layer(
         f"""name: "d" type: "{kind}" transform_param {{ {transform} }}
         {FIELDS[kind]} {{ source: "list.txt" batch_size: {batch} {text} }}""",
-        3 if kind == "ImageSegData" else 2, phase,
+        tops or (3 if kind == "ImageSegData" else 2), phase,
     )  # fmt: skip
     state = made.state()
     made.load_state(state | {"rng": state["rng"] | {"key": [3, 4], "counter": [0] * 4}})
@@ -136,6 +136,13 @@ def test_labels_that_are_numbers_or_absent():
     write("0.png\n1.png what is here\n")
     ((_, maps, _),) = batches(*layer("ImageSegData", "label_type: NONE ignore_label: 9", "", 2), 1)
     assert maps.shape == (2, 1, 6, 8) and (maps == 9).all()
+
+
+def test_images_without_labels():
+    """Nets that only compute labels, as DeepLab's test nets, have no second top."""
+    write("0.png\n1.png\n")
+    ((pixels,),) = batches(*layer("ImageSegData", "label_type: NONE", "", 2, tops=1), 1)
+    np.testing.assert_array_equal(pixels, PIXELS[:2, ..., ::-1].transpose(0, 3, 1, 2))
 
 
 def test_scale_factors():
