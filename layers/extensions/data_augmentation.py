@@ -7,6 +7,7 @@ import numpy as np
 from minicaffe.core.layer import Layer
 from minicaffe.core.registry import register
 from minicaffe.core.stored_weights import StoredArray
+from minicaffe.data.warp import bilinear
 from minicaffe.layers.shared.augmentation import (
     COEFFICIENTS,
     Draws,
@@ -160,7 +161,4 @@ def sampled(picture: np.ndarray, position: np.ndarray, crop: tuple[int, int]) ->
         np.clip(np.tensordot(line, places, 1), 0, max(size - _MARGIN, 0))
         for line, size in zip(position, picture.shape[:0:-1])
     ]
-    (left, far_w), (top, far_h) = ((np.floor(p).astype(np.intp), p - np.floor(p)) for p in at)
-    right, below = np.minimum(left + 1, picture.shape[2] - 1), np.minimum(top + 1, picture.shape[1] - 1)
-    above = (1 - far_w) * picture[:, top, left] + far_w * picture[:, top, right]
-    return (1 - far_h) * above + far_h * ((1 - far_w) * picture[:, below, left] + far_w * picture[:, below, right])
+    return bilinear(picture, *at)

@@ -23,7 +23,6 @@ from minicaffe.data.reader import ALL, EntryReader, Share
 from minicaffe.data.shuffle import Rounds
 from minicaffe.data.windows import Words
 from minicaffe.errors import DataError
-from minicaffe.text import quoted
 
 CLASS, IGNORE, BOX = 0, 1, slice(2, 6)  #: columns of the rows of an image; a region has the class REGION
 REGION = -1
@@ -68,30 +67,13 @@ class TruthReader(EntryReader):
 
 def read_entry(words: Words) -> tuple[str, np.ndarray]:
     """Return the path of the next image and its rows; DataError for anything else."""
-    mark = words.take()
-    if mark != "#":
-        raise DataError(f'{words.place}: expected "#" before the next image, got {quoted(mark)}')
-    words.take()
-    path = words.take()
-    for what in ("the number of channels (a path may not hold spaces)", "the height", "the width"):
-        words.integer(what)
+    path, _ = words.image()
     rows = []
-    for _ in range(_count(words, "the number of boxes")):
+    for _ in range(words.count("the number of boxes")):
         label, ignore = words.integer("the class of a box"), words.integer("whether a box is ignored")
         if label < 1:
             raise DataError(f"{words.place}: a box of {path} has class {label}, expected above 0")
-        rows.append([label, ignore, *_corners(words, "a box")])
-    for _ in range(_count(words, "the number of regions that do not count")):
-        rows.append([REGION, 0, *_corners(words, "a region")])
+        rows.append([label, ignore, *words.corners("a box")])
+    for _ in range(words.count("the number of regions that do not count")):
+        rows.append([REGION, 0, *words.corners("a region")])
     return path, np.array(rows, np.float32).reshape(-1, 6)
-
-
-def _count(words: Words, what: str) -> int:
-    count = words.integer(what)
-    if count < 0:
-        raise DataError(f"{words.place}: expected {what}, got {count}")
-    return count
-
-
-def _corners(words: Words, what: str) -> list[int]:
-    return [words.integer(f"{name} of {what}") for name in ("x1", "y1", "x2", "y2")]
