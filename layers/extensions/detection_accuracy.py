@@ -7,6 +7,7 @@ from minicaffe.core.registry import register
 from minicaffe.layers.shared.map_boxes import decoded
 from minicaffe.layers.shared.map_labels import MapLabels
 from minicaffe.layers.shared.pixel_boxes import CodeStatistics
+from minicaffe.layers.shared.yolo_boxes import Overlap
 
 
 @register("DetectionAccuracy")
@@ -68,11 +69,7 @@ class DetectionAccuracy(Layer):
         field = np.array([[self.param.field_w, self.param.field_h]], x.dtype)
         places = np.column_stack([column, row])
         centre, size = decoded(codes, field, places, self.param.downsample_rate, self.param)
-        truth = labels[n, 1:5, row, column]
-        low = np.maximum(centre - size / 2, truth[:, :2] - truth[:, 2:] / 2)
-        high = np.minimum(centre + size / 2, truth[:, :2] + truth[:, 2:] / 2)
-        shared = np.maximum(high - low, 0).prod(1)
-        return shared / np.maximum(size.prod(1) + truth[:, 2:].prod(1) - shared, np.finfo(x.dtype).tiny)
+        return Overlap(np.concatenate([centre, size], 1).T, labels[n, 1:5, row, column].T).value()
 
 
 def _mean(values: np.ndarray) -> float:

@@ -6,6 +6,7 @@ detection, 2016, section 3.2.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -27,7 +28,7 @@ class Map(NamedTuple):
 
     def size(self, height: int, width: int) -> tuple[int, int]:
         """Return the rows and columns of the map of an image."""
-        return _round(height / self.stride), _round(width / self.stride)
+        return rounded(height / self.stride), rounded(width / self.stride)
 
     def boxes(self, height: int, width: int) -> np.ndarray:
         """Return the corners (4, rows * columns) of the boxes at all places of the map of an image."""
@@ -78,7 +79,7 @@ def _labels(each: Map, boxes, regions, size, inside, threshold):
     """Return the labels of a map, the largest overlap of each box with its places, and the boxes that have places."""
     rows, columns = each.size(*size)
     own, places = np.zeros((6, rows * columns), np.float32), each.boxes(*size)
-    top, left, height, width = (_round(edge / each.stride) for edge in inside)
+    top, left, height, width = (rounded(edge / each.stride) for edge in inside)
     outside = np.ones((rows, columns), bool)
     outside[top : top + height, left : left + width] = False
     outside = outside.ravel() | (overlaps(places, regions, over="first").sum(1) >= _REGION_SHARE)
@@ -98,6 +99,6 @@ def _code(boxes: np.ndarray) -> np.ndarray:
     return np.concatenate([labels[None], ((first + last) / 2).T, (last - first).T])
 
 
-def _round(value: float) -> int:
+def rounded(value: float) -> int:
     """Round to the nearest integer, halves up."""
-    return int(np.floor(value + 0.5))
+    return math.floor(value + 0.5)

@@ -12,7 +12,7 @@ from minicaffe.data.transformer import NUMBERED, BatchTransformer, Images, Label
 from minicaffe.data.truth_windows import CLASS, IGNORE, REGION
 from minicaffe.data.workers import Each, in_turn
 from minicaffe.errors import DataError
-from minicaffe.layers.shared.truth_maps import label_maps, maps_of
+from minicaffe.layers.shared.truth_maps import label_maps, maps_of, rounded
 
 _PER_OCTAVE = 2  # sizes that a box may get between min_scale and max_scale
 _ASPECT_STEP = 0.05
@@ -108,9 +108,9 @@ class TruthTransformer(BatchTransformer):
         if max(factors) > _LARGE:
             image, centre = _cut_out(image, rows, centre, factors)
         if factors != (1.0, 1.0):
-            image = _resized(image, rows, *(_round(n * f) for n, f in zip(image.shape[1:], factors[::-1])))
+            image = _resized(image, rows, *(rounded(n * f) for n, f in zip(image.shape[1:], factors[::-1])))
         spans = [
-            _span(image.shape[1 + axis], out.shape[1 + axis], _round(centre[1 - axis] * factors[1 - axis]), jitter)
+            _span(image.shape[1 + axis], out.shape[1 + axis], rounded(centre[1 - axis] * factors[1 - axis]), jitter)
             for axis, jitter in enumerate((draw.down % (2 * _JITTER) - _JITTER, draw.right % (2 * _JITTER) - _JITTER))
         ]
         (source_y, y, rows_copied), (source_x, x, columns) = spans
@@ -137,13 +137,13 @@ class TruthTransformer(BatchTransformer):
     def _factors(self, size: np.ndarray, draw: _Draw) -> tuple[float, float]:
         """Return the factors of the width and height of an image whose chosen box has this size."""
         param = self.param
-        octaves = np.arange(_round(_PER_OCTAVE * math.log2(param.max_scale / param.min_scale) + 1)) / _PER_OCTAVE
+        octaves = np.arange(rounded(_PER_OCTAVE * math.log2(param.max_scale / param.min_scale) + 1)) / _PER_OCTAVE
         areas, area = (param.min_scale * 2**octaves) ** 2, float(size.prod())
         present = octaves[(np.minimum(areas, area) / np.maximum(areas, area)).argmax()]
         factor = 2.0 ** (octaves[draw.size % len(octaves)] - present)
         factors = [factor, factor]
         if param.HasField("min_whaspect") and param.HasField("max_whaspect") and draw.reshapes % 2:
-            steps = max(1, _round((param.max_whaspect - param.min_whaspect) / _ASPECT_STEP))
+            steps = max(1, rounded((param.max_whaspect - param.min_whaspect) / _ASPECT_STEP))
             aspect = draw.aspect % steps * _ASPECT_STEP + param.min_whaspect
             multiplier, axis = aspect / (size[0] / size[1]), 0 if draw.widens % 2 else 1
             changed = factor * (multiplier if axis == 0 else 1 / multiplier)
@@ -165,8 +165,8 @@ def _cut_out(image, rows, centre, factors) -> tuple[np.ndarray, tuple[float, flo
     """Return the part of an image around `centre` that can be seen when it is enlarged, and the centre in it."""
     start, size = [0, 0], [0, 0]
     for axis, whole in enumerate(image.shape[:0:-1]):
-        size[axis] = min(_round(_MARGIN * whole / factors[axis]), whole)
-        start[axis] = min(max(_round(centre[axis] - size[axis] / 2), 0), whole - size[axis])
+        size[axis] = min(rounded(_MARGIN * whole / factors[axis]), whole)
+        start[axis] = min(max(rounded(centre[axis] - size[axis] / 2), 0), whole - size[axis])
     rows[:, 2:4] -= start
     rows[:, 4:6] -= start
     part = image[:, start[1] : start[1] + size[1], start[0] : start[0] + size[0]]
@@ -176,10 +176,5 @@ def _cut_out(image, rows, centre, factors) -> tuple[np.ndarray, tuple[float, flo
 def _span(size: int, target: int, centre: int, jitter: int) -> tuple[int, int, int]:
     """Return first source place, first target place and length of what is copied along an axis."""
     if size < target:
-        return 0, min(max(0, _round((target - size) / 2) + jitter), target - size), size
-    return min(max(0, centre + jitter - _round(target / 2)), size - target), 0, target
-
-
-def _round(value: float) -> int:
-    """Round to the nearest integer, halves up."""
-    return math.floor(value + 0.5)
+        return 0, min(max(0, rounded((target - size) / 2) + jitter), target - size), size
+    return min(max(0, centre + jitter - rounded(target / 2)), size - target), 0, target
