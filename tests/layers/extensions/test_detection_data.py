@@ -72,24 +72,28 @@ def share(a, b, over_first=False):
     return shared / (area(a) if over_first else area(a) + area(b) - shared)
 
 
+def is_outside(place, row, column, rate, sides, inside, rules):
+    top, left, height, width = inside
+    y0, x0, rows, columns = (int(length / rate + 0.5) for length in inside)
+    outside = not (y0 <= row < y0 + rows and x0 <= column < x0 + columns)
+    if rules.margin is not None:
+        mx, my = (rules.margin * side / 2 for side in sides)
+        outside |= place[0] < left - mx or place[2] >= left + width + mx
+        outside |= place[1] < top - my or place[3] >= top + height + my
+    elif rules.least_inside is not None:
+        outside |= share(place, (left, top, left + width, top + height), True) < rules.least_inside
+    return outside
+
+
 def by_loops(maps, boxes, regions, size, inside, rules):
     labels, matched = [], set()
     best = {i: (0.0, None) for i in range(len(boxes))}
-    top, left, height, width = inside
     for number, (rate, w, h) in enumerate(maps):
         own = np.zeros((6, int(size[0] / rate + 0.5), int(size[1] / rate + 0.5)))
         for row, column in np.ndindex(own.shape[1:]):
             x, y = (column + 0.5) * rate, (row + 0.5) * rate
             place = (x - w / 2, y - h / 2, x + w / 2, y + h / 2)
-            y0, x0, rows, columns = (int(length / rate + 0.5) for length in inside)
-            outside = not (y0 <= row < y0 + rows and x0 <= column < x0 + columns)
-            if rules.margin is not None:
-                mx, my = rules.margin * w / 2, rules.margin * h / 2
-                outside |= place[0] < left - mx or place[2] >= left + width + mx
-                outside |= place[1] < top - my or place[3] >= top + height + my
-            elif rules.least_inside is not None:
-                outside |= share(place, (left, top, left + width, top + height), True) < rules.least_inside
-            if outside:
+            if is_outside(place, row, column, rate, (w, h), inside, rules):
                 own[5, row, column] = 1
                 continue
             found = [share(box[2:6], place) for box in boxes]
@@ -104,7 +108,12 @@ def by_loops(maps, boxes, regions, size, inside, rules):
             elif sum(share(place, region, True) for region in regions) >= rules.region_share:
                 own[5, row, column] = 1
         labels.append(own)
-    for i in sorted(set(best) - matched):
+    pick_places(set(best) - matched, best, boxes, labels, maps, rules)
+    return labels
+
+
+def pick_places(numbers, best, boxes, labels, maps, rules):
+    for i in sorted(numbers):
         overlap, number = best[i]
         if boxes[i][1] or overlap < rules.least:
             continue
@@ -112,7 +121,6 @@ def by_loops(maps, boxes, regions, size, inside, rules):
         row, column = (int(min(max(c // maps[number][0], 0), n - 1)) for c, n in zip((y, x), own.shape[1:]))
         if own[0, row, column] <= 0:
             own[:, row, column] = [*coded(boxes[i]), overlap]
-    return labels
 
 
 def coded(box):

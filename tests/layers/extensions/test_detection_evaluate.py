@@ -249,7 +249,7 @@ def test_errors_name_the_list_of_sizes(tmp_path, content, words):
         top_of(evaluate(f"name_size_file: '{tmp_path / 'sizes.txt'}'"), *ONE)
 
 
-# -- three bottoms, of Cascade R-CNN ------------------------------------------------------------------------------------
+# -- three bottoms, of Cascade R-CNN -----------------------------------------------------------------------------------
 
 
 def in_columns(*rows):

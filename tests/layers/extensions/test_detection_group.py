@@ -36,7 +36,8 @@ def loss(more="", outside="", classes=CLASSES):
 
 
 def accuracy(more="", outside="", classes=CLASSES):
-    return f"type: 'DetectionGroupAccuracy' detection_group_accuracy_param {{ cls_num: {classes} {TEXT} {more} }} {outside}"
+    param = f"detection_group_accuracy_param {{ cls_num: {classes} {TEXT} {more} }}"
+    return f"type: 'DetectionGroupAccuracy' {param} {outside}"
 
 
 VALUES = [lambda rng, shape, i=i: scene()[i] for i in range(3)]
