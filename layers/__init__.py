@@ -69,6 +69,7 @@ from minicaffe.layers import (  # noqa: F401
 )
 from minicaffe.layers.extensions import (  # noqa: F401
     accum,
+    adacos_add_m_scale,
     affinity,
     annotated_data,
     auto_crop,
@@ -160,6 +161,7 @@ from minicaffe.layers.extensions import (  # noqa: F401
     nd_pooling,
     neg_square,
     nms,
+    norm_l2,
     normalize,
     padding,
     permute,

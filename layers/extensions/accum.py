@@ -52,8 +52,8 @@ class Accum(Layer):
         size = top[0].shape[2:]
         self.parts, start = [], 0  # for each joined bottom its weights and its channels
         for blob in bottom[: -1 if self.param.have_reference else None]:
-            weights = (aligned_weights(n, m) for n, m in zip(blob.shape[2:], size))
-            self.parts.append((Resampling(*weights, self.dtype), slice(start, start + blob.shape[1])))
+            weights = [aligned_weights(n, m) for n, m in zip(blob.shape[2:], size)]
+            self.parts.append((Resampling(weights, self.dtype), slice(start, start + blob.shape[1])))
             start += blob.shape[1]
 
     def forward_cpu(self, bottom, top):

@@ -30,11 +30,11 @@ class AnnotatedData(Data):
     y, width, height) of the boxes of each image, then rows of 0; train_diffcult true (false: without difficult boxes);
     yolo_data_jitter 0.3, with yolo_data_type 1 or if it is given, without batch_sampler: of 5 images 1 stays whole, 1
     loses up to half of this share of its width and of its height, 3 up to all of it.
-    transform_param, in this order: distort_param, expand_param, batch_sampler, resize_param, noise_param, crop, mirror,
-    mean and scale.  Boxes are carried along; those that emit_constraint rejects, or that have no area in the result,
-    are dropped.  Images of different sizes need resize_param or a crop; FIT_SMALL_SIZE needs a batch of 1.  Of several
-    resize_param one is drawn for each batch, with probabilities in the ratio of their prob, so that the size of the
-    images changes from batch to batch (the ports of YOLO).
+    transform_param, in this order: geometry_param, distort_param, expand_param, batch_sampler, resize_param,
+    noise_param, crop, mirror, mean and scale.  Boxes are carried along; those that emit_constraint rejects, or that
+    have no area in the result, are dropped.  Images of different sizes need resize_param or a crop; FIT_SMALL_SIZE
+    needs a batch of 1.  Of several resize_param one is drawn for each batch, with probabilities in the ratio of their
+    prob, so that the size of the images changes from batch to batch (the ports of YOLO).
     Source: Liu et al., SSD: Single Shot MultiBox Detector, 2016, sections 2.2 and 3.6; Redmon and Farhadi, YOLO9000,
     2017.
     """

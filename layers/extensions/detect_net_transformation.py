@@ -110,7 +110,8 @@ class DetectNetTransformation(Layer):
 
     def _changed_image(self, image: np.ndarray, change: Change) -> np.ndarray:
         image = recolored(image.astype(np.float32), change.hue, change.saturation)
-        mean = self.mean if self.mean.shape[1:] == (1, 1) else resize(self.mean, *image.shape[1:], "CUBIC")
+        _, height, width = image.shape
+        mean = self.mean if self.mean.shape[1:] == (1, 1) else resize(self.mean, height, width, "CUBIC")
         image = (image - mean)[:, :, :: -1 if change.flip else 1]
         image = resize(np.ascontiguousarray(image), *change.size, "CUBIC")
         if change.angle:
@@ -154,7 +155,8 @@ def rotation(height: int, width: int, angle: float) -> tuple[np.ndarray, tuple[i
 
 def rotated(image: np.ndarray, angle: float) -> np.ndarray:
     """Return an image rotated by degrees, by linear interpolation, with 0 around it."""
-    matrix, whole = rotation(*image.shape[1:], angle)
+    _, height, width = image.shape
+    matrix, whole = rotation(height, width, angle)
     rows, columns = np.indices(whole)
     x, y = np.tensordot(np.linalg.inv(matrix[:, :2]), np.stack([columns, rows]) - matrix[:, 2, None, None], 1)
     inside = (x >= 0) & (y >= 0) & (x <= image.shape[2] - 1) & (y <= image.shape[1] - 1)

@@ -27,4 +27,4 @@ class Downsample(Resized):
         return param.top_height, param.top_width
 
     def resampling(self, size, new_size):
-        return Resampling(*(aligned_weights(n, m, wide=True) for n, m in zip(size, new_size)), self.dtype, unknown=True)
+        return Resampling([aligned_weights(n, m, wide=True) for n, m in zip(size, new_size)], self.dtype, unknown=True)

@@ -35,7 +35,7 @@ class Resample(Resized):
         return self.param.height, self.param.width
 
     def resampling(self, size, new_size):
-        return Resampling(*(self._weights(*each) for each in zip(size, new_size)), self.dtype)
+        return Resampling([self._weights(n, m) for n, m in zip(size, new_size)], self.dtype)
 
     def _weights(self, size: int, new_size: int) -> np.ndarray:
         factor = size / new_size

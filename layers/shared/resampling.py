@@ -12,16 +12,16 @@ from minicaffe.cuda.kernels import kernel
 
 
 class Resampling:
-    """The product for rows (H', H) and columns (W', W), few of whose weights are not 0, and its gradient.
+    """The product for weights of rows (H', H) and columns (W', W), few of which are not 0, and its gradient.
 
     unknown: whether values that are nan are left out of sums: y is the mean, by weight, of the others, or nan where
         the weight of those that are nan is above half of that of the others.
     """
 
-    def __init__(self, rows: np.ndarray, columns: np.ndarray, dtype: np.dtype, unknown: bool = False) -> None:
+    def __init__(self, weights: Sequence[np.ndarray], dtype: np.dtype, unknown: bool = False) -> None:
         self.dtype, self.unknown = dtype, unknown
-        self._tables = [_Table(matrix, dtype) for matrix in (rows, columns)]
-        self._transposed = [_Table(matrix.T, dtype) for matrix in (rows, columns)]
+        self._tables = [_Table(matrix, dtype) for matrix in weights]
+        self._transposed = [_Table(matrix.T, dtype) for matrix in weights]
 
     def forward(self, x: np.ndarray, y: np.ndarray) -> None:
         """Write y (N, C, H', W') from x (N, C, H, W)."""

@@ -50,6 +50,7 @@ class AnnotatedTransformer(BatchTransformer):
                 "transform_param: boxes do not follow center_object, max_angle, vertical_mirror, random_90_deg_rot, "
                 "pad and random sizes; remove them"
             )
+        self._view, self.geometry = self.geometry, None  # which comes first here
         self._distorter = Distorter(param.distort_param) if param.HasField("distort_param") else None
         self._expander = Expander(param.expand_param) if param.HasField("expand_param") else None
         self._samplers = part_sampler(annotated, self.resizer)
@@ -80,6 +81,8 @@ class AnnotatedTransformer(BatchTransformer):
         if one is not self:
             return one.apply(images, labels, dtype, each, name)
         rows = [np.empty((0, COLUMNS), np.float32)] * len(images) if isinstance(labels, np.ndarray) else list(labels)
+        if self._view is not None:
+            images, rows = self.geometry_of(self._view, list(images), rows, each)
         if self._distorter or self._expander or self._samplers:
             images, rows = self._augmented(images, rows, each, name)
         out = np.empty((len(images), *self.output_shape(images[0].shape)), dtype)

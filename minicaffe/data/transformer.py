@@ -24,6 +24,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from minicaffe.data.choice import Choice
+from minicaffe.data.geometry import Geometry
 from minicaffe.data.mean import read_mean
 from minicaffe.data.noise import Noise
 from minicaffe.data.random_size import random_size_of
@@ -107,6 +108,7 @@ class BatchTransformer:
         self._turns = param.vertical_mirror, param.random_90_deg_rot
         self._resizers, self._noises = _choice(Resizer, param, "resize_param"), _choice(Noise, param, "noise_param")
         self.random_size, self._pad = random_size_of(param, self.crop), param.pad
+        self.geometry = Geometry(param.geometry_param) if param.geometry_param.prob > 0 else None
         self.resizer = self._resizers.policies[0] if self._resizers else None
         self.noise = self._noises.policies[0] if self._noises else None
         for name in self.not_applied:
@@ -127,7 +129,7 @@ class BatchTransformer:
     def on_host_only(self) -> bool:
         """Whether a step of the transformation has no GPU kernel."""
         steps = self.random_size, self.resizer, self.noise, self._pad, self.scaled_crop, self.is_flow
-        return any((*steps, *self._turns))
+        return any((*steps, self.geometry, *self._turns))
 
     def read_mean(self, path: str) -> np.ndarray:
         """Return the mean image of a file, (C, H, W)."""
@@ -224,7 +226,22 @@ class BatchTransformer:
             prepared[i] = crop(image, places[i]) if crop else image
 
         each(prepare, count)
+        if self.geometry is not None:
+            prepared, _ = self.geometry_of(self.geometry, prepared, [], each)
         return stacked(prepared)
+
+    def geometry_of(
+        self, geometry: Geometry, images: Sequence[np.ndarray], rows: list[np.ndarray], each: Each
+    ) -> tuple[list[np.ndarray], list[np.ndarray]]:
+        """Return images, and their rows of boxes if there are any, with the views that are drawn for them."""
+        generator, result = self.rng.generator(), list(images)
+        views = [geometry.draw(generator, *image.shape[1:]) for image in images]
+
+        def see(i: int) -> None:
+            result[i] = geometry.image(images[i], views[i])
+
+        each(see, len(result))
+        return result, [geometry.rows(own, view, *image.shape[1:]) for own, view, image in zip(rows, views, images)]
 
     def _reverse_flow(self, out: np.ndarray, flip: np.ndarray) -> None:
         """Make 255 - x of x in channels 0, 2, ... of the images that are flipped; `out` is (x - mean) * scale."""

@@ -32,9 +32,16 @@ _ORDERS = {
     "RGB": "RGB; a net trained through ImageData or convert_imageset reads BGR",
     "": "gray",
 }
-_RANDOM = ("more_noise_param", "more_resize_param", "random_90_deg_rot", "random_crop_on_test", "vertical_mirror",
-           *(f"{name}_{end}" for name in ("rand_resize_ratio", "vertical_stretch", "horizontal_stretch")
-             for end in ("lower", "upper")))  # fmt: skip
+_RANGES = ("rand_resize_ratio", "vertical_stretch", "horizontal_stretch")
+_RANDOM = (
+    "geometry_param",
+    "more_noise_param",
+    "more_resize_param",
+    "random_90_deg_rot",
+    "random_crop_on_test",
+    "vertical_mirror",
+    *(f"{name}_{end}" for name in _RANGES for end in ("lower", "upper")),
+)
 
 
 class Preprocessing:

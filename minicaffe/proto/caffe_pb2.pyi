@@ -348,6 +348,7 @@ class LayerParameter(Message):
     largemargin_inner_product_param: MarginInnerProductParameter
     combined_margin_param: CombinedMarginParameter
     cosin_add_m_param: CosinAddmParameter
+    adacos_add_m_scale_param: AdaCosAddmScaleParameter
     lifted_struct_sim_softmax_loss_param: LiftedStructSimilaritySoftmaxLossParameter
     focal_loss_param: FocalLossParameter
     m2pelu_param: M2PELUParameter
@@ -435,6 +436,7 @@ class TransformationParameter(Message):
     random_crop_on_test: bool
     vertical_mirror: bool
     random_90_deg_rot: bool
+    geometry_param: GeometryParameter
     random_resize_param: RandomResizeParameter
     random_aspect_ratio_param: RandomAspectRatioParameter
     pad: int
@@ -2092,6 +2094,13 @@ class CosinAddmParameter(Message):
     def __init__(self, **fields: Any) -> None: ...
 
 
+class AdaCosAddmScaleParameter(Message):
+    m: float
+    num_classes: int
+    transform_test: bool
+    def __init__(self, **fields: Any) -> None: ...
+
+
 class LiftedStructSimilaritySoftmaxLossParameter(Message):
     margin: float
     def __init__(self, **fields: Any) -> None: ...
@@ -2281,6 +2290,23 @@ class FrcnnOutputParameter(Message):
     nms_type: str
     max_det_num: int
     save_output_param: SaveOutputParameter
+    def __init__(self, **fields: Any) -> None: ...
+
+
+class GeometryParameter(Message):
+    Pad_mode: EnumTypeWrapper
+    CONSTANT: int
+    MIRRORED: int
+    REPEAT_NEAREST: int
+    prob: float
+    persp_horizontal: bool
+    persp_vertical: bool
+    zoom_out: bool
+    zoom_in: bool
+    zoom_factor: float
+    persp_factor: float
+    all_effects: bool
+    pad_mode: int
     def __init__(self, **fields: Any) -> None: ...
 
 

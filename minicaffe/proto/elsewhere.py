@@ -29,11 +29,6 @@ class Fork(NamedTuple):
 
 
 FORKS = {
-    "ArcFace's Caffe": Fork(
-        "xialuxi/arcface-caffe",
-        types="AdaCosAddmScale NormL2",
-        fields="adacos_add_m_scale_param",
-    ),
     "CombinedMargin's Caffe": Fork(
         "gehaocool/CombinedMargin-caffe",
         fields="""TransformationParameter: apply_probability contrast_brightness_adjustment max_color_shift max_contrast
@@ -70,6 +65,7 @@ FORKS = {
         types="DeformableConvolution DeformablePSROIPooling",
         fields="deformable_convolution_param",
     ),
+    "forks with generalized pooling": Fork("", types="GatedMaxAve TreepoolKernel1L TreepoolMaxAve"),
     "forks with locally connected layers": Fork(
         "",
         types="Local LocalConvolution",
@@ -86,7 +82,7 @@ FORKS = {
     "jolibrain's Caffe": Fork(
         "jolibrain/caffe",
         types="SparseData SparseInnerProduct",
-        fields="TransformationParameter: geometry_param rotate untransformed_top",
+        fields="TransformationParameter: rotate untransformed_top",
     ),
     "naibaf7's Caffe, for fused layers": Fork(
         "naibaf7/caffe",

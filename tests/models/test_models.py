@@ -60,7 +60,7 @@ def small(param):
 
 
 def test_the_list_is_complete():
-    others = ["ssd_shapes", "unet_shapes", "words"]  # which have tests of their own
+    others = ["sphereface_faces", "ssd_shapes", "unet_shapes", "words"]  # which have tests of their own
     assert models.names() == sorted([*PARAMETERS, *others])
     with pytest.raises(UsageError, match='did you mean "lenet"'):
         models.folder("lennet")

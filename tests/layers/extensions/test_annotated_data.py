@@ -369,6 +369,15 @@ def test_one_of_several_sizes_is_drawn_for_each_batch():
     assert_same_batches(batches(made, blobs, 6), expected)
 
 
+def test_boxes_follow_the_view_of_the_picture():
+    write_records("db", [record(np.full((3, 30, 40), 9, np.uint8), [(1, 0, 0.4, 0.3, 0.6, 0.7, 0)], "png")])
+    far = "geometry_param { prob: 1 zoom_in: false persp_horizontal: false persp_vertical: false pad_mode: CONSTANT }"
+    for images, labels in batches(*layer(f"resize_param {{ height: 60 width: 80 }} {far}"), 9):
+        assert images.shape[2:] == (60, 80) and labels.shape == (1, 1, 1, 8)
+        xmin, ymin, xmax, ymax = labels[0, 0, 0, 3:7]
+        assert 0.1 < xmax - xmin <= 0.21 and 0.2 < ymax - ymin <= 0.42 and abs(xmin + xmax - 1) < 0.05
+
+
 @pytest.mark.parametrize("text", ["vertical_mirror: true", "resize_param { height: 9 width: 9 max_angle: 3 }"])
 def test_what_boxes_do_not_follow(text):
     write_records("db", random_records(1))

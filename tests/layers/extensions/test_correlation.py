@@ -1,20 +1,15 @@
-"""Correlation and Correlation1D."""
-
-import itertools
+"""Correlation."""
 
 import numpy as np
 import pytest
 
+from helpers.flow_loops import correlated
 from minicaffe.errors import LayerError
 from minicaffe.testing import Case, LayerProperties, assert_close, distinct, run_layer, top_of
 
 
-def correlation(text, kind="Correlation"):
-    return f"type: '{kind}' correlation_param {{ {text} }}"
-
-
-def stereo(text):
-    return correlation(text, "Correlation1D")
+def correlation(text):
+    return f"type: 'Correlation' correlation_param {{ {text} }}"
 
 
 SHAPES = [(2, 3, 5, 6)] * 2
@@ -28,62 +23,27 @@ class TestProperties(LayerProperties):
         Case(correlation("kernel_size: 1 max_displacement: 0"), SHAPES),
         Case(correlation("kernel_size: 1 max_displacement: 1 stride_2: 3"), SHAPES),
         Case(correlation("pad: 2 kernel_size: 3 max_displacement: 1 correlation_type: SUBTRACT"), SHAPES, APART),
-        Case(stereo("pad: 2 kernel_size: 3 max_displacement: 2"), SHAPES),
-        Case(stereo("pad: 3 kernel_size: 1 max_displacement: 3 stride_2: 2 single_direction: -1"), SHAPES),
-        Case(stereo("pad: 1 kernel_size: 1 max_displacement: 2 stride_1: 2 single_direction: 1"), SHAPES),
-        Case(stereo("pad: 2 kernel_size: 1 max_displacement: 1 correlation_type: SUBTRACT"), SHAPES, APART),
     ]
 
 
-def by_loops(a, b, pad, kernel, most, stride, steps_h, steps_w, subtract=False):
-    """The top of a picture (C, H, W); pad and most: of rows, of columns."""
-    channels, *sizes = a.shape
-    radius = kernel // 2
-    out = [-(-(n + 2 * p - 2 * (m + radius)) // stride) for n, p, m in zip(sizes, pad, most)]
-
-    def value(x, c, h, w):
-        return x[c, h, w] if 0 <= h < sizes[0] and 0 <= w < sizes[1] else 0.0
-
-    y = np.zeros((len(steps_h) * len(steps_w), *out))
-    for (d, (far_h, far_w)), i, j in itertools.product(
-        enumerate(itertools.product(steps_h, steps_w)), range(out[0]), range(out[1])
-    ):
-        h, w = i * stride + most[0] + radius - pad[0], j * stride + most[1] + radius - pad[1]
-        terms = []
-        for c, p, q in itertools.product(range(channels), *[range(-radius, radius + 1)] * 2):
-            u, v = value(a, c, h + p, w + q), value(b, c, h + p + far_h, w + q + far_w)
-            terms.append(abs(u - v) if subtract else u * v)
-        y[d, i, j] = np.mean(terms)
-    return y
-
-
 @pytest.mark.parametrize(
-    ("text", "kind", "arguments"),
+    ("text", "arguments"),
     [
-        ("pad: 2 kernel_size: 1 max_displacement: 2", "", ((2, 2), 1, (2, 2), 1, range(-2, 3), range(-2, 3))),
+        ("pad: 2 kernel_size: 1 max_displacement: 2", ((2, 2), 1, (2, 2), 1, range(-2, 3), range(-2, 3))),
         (
-            "pad: 3 kernel_size: 3 max_displacement: 3 stride_1: 2 stride_2: 2", "",
+            "pad: 3 kernel_size: 3 max_displacement: 3 stride_1: 2 stride_2: 2",
             ((3, 3), 3, (3, 3), 2, range(-2, 3, 2), range(-2, 3, 2)),
         ),
         (
-            "kernel_size: 1 max_displacement: 1 correlation_type: SUBTRACT", "",
+            "kernel_size: 1 max_displacement: 1 correlation_type: SUBTRACT",
             ((0, 0), 1, (1, 1), 1, range(-1, 2), range(-1, 2), True),
-        ),
-        ("pad: 2 kernel_size: 3 max_displacement: 2", "1D", ((0, 2), 3, (0, 2), 1, range(1), range(-2, 3))),
-        (
-            "pad: 2 kernel_size: 1 max_displacement: 2 single_direction: -1", "1D",
-            ((0, 2), 1, (0, 2), 1, range(1), range(-3, 0)),
-        ),
-        (
-            "pad: 2 kernel_size: 1 max_displacement: 2 single_direction: 1", "1D",
-            ((0, 2), 1, (0, 2), 1, range(1), range(3)),
         ),
     ],
 )  # fmt: skip
-def test_against_loops(text, kind, arguments):
+def test_against_loops(text, arguments):
     a, b = np.random.default_rng(0).standard_normal((2, 2, 3, 5, 7))
-    expected = np.stack([by_loops(*pair, *arguments) for pair in zip(a, b)])
-    assert_close(top_of(correlation(text, "Correlation" + kind), a, b), expected, rtol=1e-9)
+    expected = np.stack([correlated(*pair, *arguments) for pair in zip(a, b)])
+    assert_close(top_of(correlation(text), a, b), expected, rtol=1e-9)
 
 
 def test_the_displacement_of_a_shifted_picture_wins():
@@ -118,8 +78,3 @@ def test_of_equal_values_subtraction_has_the_gradient_of_the_difference(engine):
 def test_errors_name_the_layer(text, shapes, words):
     with pytest.raises(LayerError, match=f"^Correlation layer 'layer': .*{words}"):
         top_of(correlation(text), *map(np.zeros, shapes))
-
-
-def test_the_direction_is_a_sign():
-    with pytest.raises(LayerError, match=r"single_direction must be -1, 0 or 1, got 2"):
-        top_of(stereo("kernel_size: 1 max_displacement: 1 single_direction: 2"), *map(np.zeros, SHAPES))

@@ -1,22 +1,14 @@
-"""Resample, Downsample and Accum: pictures of another size."""
+"""Resample."""
 
 import numpy as np
 import pytest
 
 from minicaffe.errors import LayerError
-from minicaffe.testing import Case, LayerProperties, assert_close, run_layer, top_of
+from minicaffe.testing import Case, LayerProperties, assert_close, top_of
 
 
 def resample(text):
     return f"type: 'Resample' resample_param {{ {text} }}"
-
-
-def accum(text):
-    return f"type: 'Accum' accum_param {{ {text} }}"
-
-
-DOWN = "type: 'Downsample' downsample_param { top_height: 3 top_width: 4 }"
-LIKE = "type: 'Downsample'"
 
 
 class TestProperties(LayerProperties):
@@ -26,10 +18,6 @@ class TestProperties(LayerProperties):
         Case(resample("height: 3 width: 9 type: CUBIC antialias: false"), [(1, 2, 5, 7)]),
         Case(resample("type: CUBIC"), [(1, 2, 7, 7), (1, 1, 3, 3)], gradient=[0]),
         Case(resample("height: 3 width: 8 type: NEAREST"), [(1, 2, 5, 6)]),
-        Case(DOWN, [(2, 3, 7, 9)], gradient=()),
-        Case(LIKE, [(2, 3, 7, 9), (2, 1, 3, 3)], gradient=()),
-        Case(accum("size_divisible_by: 4"), [(2, 3, 3, 5), (2, 1, 2, 2)]),
-        Case(accum("have_reference: true"), [(2, 1, 3, 5), (2, 2, 4, 1), (2, 1, 4, 6)], gradient=[0, 1]),
     ]
 
 
@@ -75,87 +63,12 @@ def test_nearest(engine):
     np.testing.assert_array_equal(y[0, 0, 0], np.repeat(np.arange(6), 2))
 
 
-@pytest.mark.parametrize("text", [resample("height: 2 width: 4"), accum("top_height: 2 top_width: 9")])
-def test_an_unknown_number_does_not_spread_beyond_its_neighbours(text, engine):
+def test_an_unknown_number_does_not_spread_beyond_its_neighbours(engine):
     x = np.ones((1, 1, 1, 8))
     x[..., 0] = np.nan
-    y = top_of(text, x, dtype=np.float32)
+    y = top_of(resample("height: 2 width: 4"), x, dtype=np.float32)
     assert np.isnan(y[0, 0, 0, 0])
     np.testing.assert_array_equal(y[0, 0, :, 2:], 1)
-
-
-# -- Downsample --------------------------------------------------------------------------------------------------------
-
-
-def downsampled(x, size):
-    steps = [(n - 1) / (m - 1) for n, m in zip(x.shape, size)]
-    y = np.zeros(size)
-    for i, j in np.ndindex(*size):
-        total = known = lost = 0.0
-        for p, q in np.ndindex(*x.shape):
-            distances = [abs(place * step - old) / step for place, step, old in zip((i, j), steps, (p, q))]
-            weight = max(0, 1 - distances[0]) * max(0, 1 - distances[1])
-            if np.isnan(x[p, q]):
-                lost += weight
-            else:
-                total += weight * x[p, q]
-                known += weight
-        y[i, j] = np.nan if known == 0 or lost / known > 0.5 else total / known
-    return y
-
-
-def test_downsample_against_loops(engine):
-    x = np.random.default_rng(0).standard_normal((1, 2, 7, 9))
-    x[0, 0, 2:5, :4] = np.nan
-    x[0, 1, 6, 8] = x[0, 1, 3, 3] = np.nan
-    expected = np.stack([downsampled(picture, (3, 4)) for picture in x[0]])
-    assert np.isnan(expected).any()
-    assert_close(top_of(DOWN, x, dtype=np.float32)[0], expected)
-    assert_close(top_of(LIKE, x, np.zeros((1, 5, 3, 4)), dtype=np.float32)[0], expected)
-
-
-def test_of_equal_size_nothing_changes(engine):
-    x = np.random.default_rng(0).standard_normal((1, 2, 3, 4))
-    x[0, 0, 1, 1] = np.nan
-    assert_close(top_of(DOWN, x, dtype=np.float32), x)
-
-
-def test_one_place_has_the_mean(engine):
-    x = np.random.default_rng(0).standard_normal((1, 1, 3, 4))
-    assert_close(top_of(LIKE, x, np.zeros((1, 1, 1, 1)), dtype=np.float32), x.mean((2, 3), keepdims=True))
-
-
-# -- Accum -------------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("text", "shapes", "size"),
-    [
-        ("", [(3, 5), (4, 2)], (4, 5)),
-        ("top_height: 6 top_width: 7", [(3, 5), (4, 2)], (6, 7)),
-        ("top_height: 6 top_width: 5", [(3, 5), (4, 2)], (4, 5)),
-        ("size_divisible_by: 4", [(3, 5), (4, 2)], (4, 8)),
-        ("have_reference: true", [(3, 5), (4, 2), (2, 3)], (2, 3)),
-    ],
-)
-def test_a_plane_stays_a_plane(text, shapes, size, engine):
-    """Whose corners have the same values at every size."""
-    bottoms = []
-    for i, (height, width) in enumerate(shapes):
-        plane = np.linspace(0, 3, height)[:, None] + np.linspace(0, 7, width)
-        bottoms.append(np.stack([plane + i, 2 * plane])[None])
-    joined = shapes[:-1] if "reference" in text else shapes
-    y = top_of(accum(text), *bottoms, dtype=np.float32)
-    plane = np.linspace(0, 3, size[0])[:, None] + np.linspace(0, 7, size[1])
-    assert_close(y, np.stack([each for i in range(len(joined)) for each in (plane + i, 2 * plane)])[None])
-
-
-def test_the_reference_has_no_gradient(engine):
-    x = np.ones((1, 1, 2, 2))
-    layer, bottom, top = run_layer(accum("have_reference: true"), x, x, dtype=np.float32)
-    top[0].diff[...], bottom[1].diff[...] = 3, 5
-    layer.backward(top, [True, True], bottom)
-    assert [blob.diff.ravel().tolist() for blob in bottom] == [[3] * 4, [0] * 4]
 
 
 @pytest.mark.parametrize(
@@ -163,13 +76,8 @@ def test_the_reference_has_no_gradient(engine):
     [
         (resample("height: 3"), [(1, 1, 2, 2)], r"height and width must be above 0, or bottom 1 .*; got \(3, 0\)"),
         (resample("type: AREA"), [(1, 1, 2, 2)], "type must be NEAREST, LINEAR or CUBIC, got AREA"),
-        (LIKE, [(1, 1, 2, 2)], "top_height and top_width must be above 0"),
-        (DOWN, [(1, 1, 2)], r"bottom 0 must be \(N, C, H, W\), got \(1, 1, 2\)"),
-        (LIKE, [(1, 1, 2, 2), (1, 2)], r"bottom 1, which gives the size, must be \(N, C, H, W\), got \(1, 2\)"),
-        (accum("have_reference: true"), [(1, 1, 2, 2)], "have_reference needs at least two bottoms, got 1"),
-        (accum(""), [(1, 1, 2, 2), (2, 1, 2, 2)], r"bottom 1 must be \(N, C, H, W\) with N 1, got \(2, 1, 2, 2\)"),
     ],
 )
 def test_errors_name_the_layer(text, shapes, words):
-    with pytest.raises(LayerError, match=f"layer 'layer': {words}"):
+    with pytest.raises(LayerError, match=f"^Resample layer 'layer': {words}"):
         top_of(text, *map(np.zeros, shapes))

@@ -56,6 +56,7 @@ def slice_(layer: Conversion) -> list[str]:
     return [cut(layer, [axis], [start], [end]) for start, end in zip([0, *own.points], [*own.points, _END])]
 
 
+@exports("AutoCrop")
 @exports("Crop")
 def crop(layer: Conversion) -> str:
     """Slice of the axes that become shorter."""

@@ -113,6 +113,18 @@ def interp(layer: Conversion) -> str:
     return layer.op("Resize", x, "", "", sizes, mode="linear", coordinate_transformation_mode="align_corners")
 
 
+@exports("Padding")
+def padding(layer: Conversion) -> str:
+    """Pad with 0, or Slice where rows and columns are removed; nothing without a border."""
+    begin, end = layer.layer.begin, layer.layer.end
+    if begin == end == 0:
+        return layer.x
+    if begin + end > 0:
+        return layer.op("Pad", layer.x, layer.ints([0, 0, begin, begin, 0, 0, end, end], "pads"))
+    sizes = layer.bottom_shapes[0][2:]
+    return cut(layer, (2, 3), [-begin] * 2, [size + end for size in sizes])
+
+
 @exports("Upsample")
 def upsample(layer: Conversion) -> str:
     """ScatterElements of the values into zeros, at the places of the mask; without a mask Resize, nearest.

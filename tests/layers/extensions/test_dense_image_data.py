@@ -1,50 +1,22 @@
-"""DenseImageData, ImageSegData and ImageLabelmapData: images and label maps stay together, and lists with faults."""
+"""DenseImageData, and what it has in common with ImageSegData and ImageLabelmapData: images and label maps stay
+together, and lists with faults."""
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from helpers.label_maps import MAPS, PIXEL, PIXELS, layer, save, write
 from helpers.readers import batches, data_layer
 from minicaffe.data import workers
 from minicaffe.errors import DataError, LayerError
 
 pytestmark = pytest.mark.layers("DenseImageData", "ImageSegData", "ImageLabelmapData")
 
-MAPS = np.random.default_rng(4).integers(0, 256, (5, 6, 8), dtype=np.uint8)
-#: each image shows its map in blue, and its number in red
-PIXELS = np.stack([np.broadcast_to(np.arange(5)[:, None, None], MAPS.shape), 0 * MAPS, MAPS], -1).astype(np.uint8)
-FIELDS = {"DenseImageData": "dense_image_data_param", "ImageSegData": "image_data_param",
-          "ImageLabelmapData": "image_data_param"}  # fmt: skip
-PIXEL = "label_type: PIXEL "
-
 
 @pytest.fixture(autouse=True)
 def folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    save(PIXELS, MAPS)
-
-
-def save(pixels, maps):
-    for index, (picture, labels) in enumerate(zip(pixels, maps)):
-        Image.fromarray(picture).save(f"{index}.png")
-        Image.fromarray(labels).save(f"map{index}.png")
-    write("".join(f"{index}.png\tmap{index}.png\n" for index in range(len(maps))))
-
-
-def write(text):
-    with open("list.txt", "w") as file:
-        file.write(text)
-
-
-def layer(kind, text="", transform="", batch=1, phase=0):
-    made, blobs = data_layer(
-        f"""name: "d" type: "{kind}" transform_param {{ {transform} }}
-        {FIELDS[kind]} {{ source: "list.txt" batch_size: {batch} {text} }}""",
-        3 if kind == "ImageSegData" else 2, phase,
-    )  # fmt: skip
-    state = made.state()
-    made.load_state(state | {"rng": state["rng"] | {"key": [3, 4], "counter": [0] * 4}})
-    return made, blobs
+    save()
 
 
 @pytest.mark.parametrize(("kind", "text"), [
@@ -112,46 +84,6 @@ def test_the_map_of_enet_is_smaller_by_a_factor():
     np.testing.assert_array_equal(batches(made, blobs, 1)[0][1], MAPS[:2, None])
     ((_, maps),) = batches(*layer("DenseImageData", "label_divide_factor: 4"), 1)
     np.testing.assert_array_equal(maps, MAPS[:1, None, [0]][..., [0, 4]])
-
-
-def test_edges_are_binary():
-    ((_, maps),) = batches(*layer("ImageLabelmapData", batch=5), 1)
-    np.testing.assert_array_equal(maps, MAPS[:, None] >= 128)
-
-
-def test_padding_is_the_mean_and_the_label_to_ignore():
-    """A crop that is larger in one direction: rows are padded, columns are cropped."""
-    text = "mean_value: 10 scale: 2 crop_height: 9 crop_width: 5 mirror: true"
-    for pixels, maps, seen in batches(*layer("ImageSegData", f"{PIXEL} ignore_label: 300", text, 5), 10):
-        np.testing.assert_array_equal(seen, [[[[6, 5]]]] * 5)
-        assert (pixels[:, :, 6:] == 0).all() and (maps[:, :, 6:] == 300).all()
-        np.testing.assert_array_equal(pixels[:, :1, :6], (maps[:, :, :6] - 10) * 2)
-
-
-def test_labels_that_are_numbers_or_absent():
-    write("0.png 7\n1.png -2\n")
-    ((_, maps, _),) = batches(*layer("ImageSegData", "", "crop_size: 7", 2), 1)
-    np.testing.assert_array_equal(maps[:, 0, :6], np.full((2, 6, 7), [[[7]], [[-2]]]))
-    assert (maps[:, 0, 6] == 255).all()
-    write("0.png\n1.png what is here\n")
-    ((_, maps, _),) = batches(*layer("ImageSegData", "label_type: NONE ignore_label: 9", "", 2), 1)
-    assert maps.shape == (2, 1, 6, 8) and (maps == 9).all()
-
-
-def test_scale_factors():
-    """In TRAIN one of the factors is drawn for each image, whose map takes the nearest pixels; in TEST none is."""
-    text = "scale_factors: 0.5 scale_factors: 1 scale_factors: 2 crop_size: 16"
-    sizes = set()
-    for pixels, maps, seen in batches(*layer("ImageSegData", PIXEL, text, 5), 10):
-        assert pixels.shape == (5, 3, 16, 16)
-        for number, (own, (height, width)) in enumerate(zip(maps[:, 0], seen[:, 0, 0].astype(int))):
-            sizes.add((height, width))
-            rows, columns = (np.arange(n) * whole // n for n, whole in ((height, 6), (width, 8)))
-            np.testing.assert_array_equal(own[:height, :width], MAPS[number][np.ix_(rows, columns)])
-            assert (own[height:] == 255).all() and (own[:, width:] == 255).all()
-            assert (pixels[number, 2, :height, :width] == number).all()
-    assert sizes == {(3, 4), (6, 8), (12, 16)}
-    assert all((seen == [6, 8]).all() for *_, seen in batches(*layer("ImageSegData", PIXEL, text, 5, phase=1), 3))
 
 
 def test_images_of_different_sizes():
