@@ -35,7 +35,6 @@ class AdaCosAddmScale(CosinAddm):
         param = self.layer_param.adacos_add_m_scale_param
         if param.num_classes < 3:
             raise self.error(f"num_classes must be at least 3, got {param.num_classes}")
-        self.layer_param.cosin_add_m_param.m = param.m
         super().setup(bottom, top)
         self.scale = Blob((1,), self.dtype)
         self.scale.data[0] = math.sqrt(2) * math.log(param.num_classes - 1)
