@@ -73,7 +73,7 @@ class GeneralContrastiveLoss(DistanceLoss):
             pushed = pushed / total if total > param.positive_weight else pushed
         slopes = np.where(others, -pushed, param.positive_weight * pulled[:, None])
         if self.statistics == 3:
-            mean = 0.99 * self.mean.read_data()[0] + 0.01 * clamped.mean()
+            mean = 0.99 * self.mean.read_data()[0] + 0.01 * clamped.sum() / max(len(d), 1)
             self.mean.data[0] = min(mean, param.max_negative_margin)
         return costs, slopes, clamped, ((margin - d) * within).sum(1)
 

@@ -50,7 +50,8 @@ class YoloSeg(LossLayer):
         if len(bottom) > 2:
             n, channels, height, width = bottom[0].shape
             places = bottom[2].read_data().reshape(n, channels).sum(0)
-            factor = self.scale * (2 - places / (n * height * width - places))
+            with np.errstate(divide="ignore", invalid="ignore"):  # a class may have no other places, a batch none
+                factor = self.scale * (2 - places / (n * height * width - places))
             scale = np.where(masks > 0.5, factor.astype(self.dtype)[:, None, None], self.dtype.type(self.scale))
         d = np.multiply(logistic(bottom[0].read_data()) - masks, scale, out=self.diff.data)
         top[0].data[...] = np.vdot(d, d) / self.batch_size(bottom)

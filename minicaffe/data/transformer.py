@@ -110,8 +110,8 @@ class BatchTransformer:
         self._resizers, self._noises = _choice(Resizer, param, "resize_param"), _choice(Noise, param, "noise_param")
         self.random_size, self._pad = random_size_of(param, self.crop), param.pad
         self.geometry = Geometry(param.geometry_param) if param.geometry_param.prob > 0 else None
-        self._mean_of_crop = self.random_size is not None and self.mean is not None and bool(self.mean_file)
-        if self._mean_of_crop:
+        self._mean_of_crop = self.random_size is not None and bool(self.mean_file)
+        if self._mean_of_crop and self.mean is not None:
             self.mean = self._centre_of(self.mean)
         self.resizer = self._resizers.policies[0] if self._resizers else None
         self.noise = self._noises.policies[0] if self._noises else None
