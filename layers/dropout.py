@@ -32,13 +32,11 @@ class Dropout(Layer):
     def describe(layer_param):
         return f"{layer_param.dropout_param.dropout_ratio:g}"
 
-    @property
-    def dropout_param(self) -> DropoutParameter:
-        """The parameters (overridden by types with a message of their own)."""
-        return self.layer_param.dropout_param
-
     def setup(self, bottom, top):
-        param = self.dropout_param
+        self.read_param(self.layer_param.dropout_param)
+
+    def read_param(self, param: DropoutParameter) -> None:
+        """Read all fields of `param`."""
         ratio = param.dropout_ratio
         if not 0 <= ratio < 1:
             raise self.error(f"dropout_ratio must be at least 0 and below 1, got {ratio:g}")
@@ -48,7 +46,7 @@ class Dropout(Layer):
         self.scale_kept = 1.0 if param.scale_train else 1 - ratio  # the factor where nothing is dropped
         self.passes_through = not self.drops and self.scale_kept == 1
         self.mask = Blob((), self.dtype)  # 0 or scale
-        self.device_rng = None
+        self.device_rng: DeviceStream | None = None
 
     @property
     def replayable(self):

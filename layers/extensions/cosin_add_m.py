@@ -26,14 +26,9 @@ class CosinAddm(LabelMargin):
     y = c > least ? x * cosine - other * sine : x - drop;
     slope = c > least && other > 0 ? cosine + sine * x / other : Dtype(1)"""
 
-    @property
-    def margin(self) -> float:
-        """m (overridden by a type with a message of its own)."""
-        return self.layer_param.cosin_add_m_param.m
-
     def setup(self, bottom, top):
         super().setup(bottom, top)
-        m = self.margin
+        m = getattr(self.layer_param, self.param_field).m
         self.cosine, self.sine = math.cos(m), math.sin(m)
         self.least, self.drop = math.cos(math.pi - m), math.sin(math.pi - m) * m
 

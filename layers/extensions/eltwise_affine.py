@@ -1,8 +1,8 @@
 """EltwiseAffine: a learned factor and shift for each channel."""
 
 from minicaffe.core.registry import register
-from minicaffe.layers.extensions.m2pelu import filled
 from minicaffe.layers.scale import Scale
+from minicaffe.layers.shared.broadcast import filled
 from minicaffe.proto.caffe_pb2 import ScaleParameter
 
 
@@ -19,9 +19,8 @@ class EltwiseAffine(Scale):
     exact_num_bottom = 1
     param_field = "eltwise_affine_param"
 
-    @property
-    def scale_param(self):
+    def setup(self, bottom, top):
         param = self.layer_param.eltwise_affine_param
-        fillers = filled(param, "slope_filler", 1.0001), filled(param, "bias_filler", 0.0001)
+        slope, bias = filled(param, "slope_filler", 1.0001), filled(param, "bias_filler", 0.0001)
         axes = 0 if param.channel_shared else 1
-        return ScaleParameter(axis=1, num_axes=axes, filler=fillers[0], bias_term=True, bias_filler=fillers[1])
+        self.read_param(ScaleParameter(num_axes=axes, bias_term=True, filler=slope, bias_filler=bias), bottom)

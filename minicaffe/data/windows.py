@@ -91,11 +91,8 @@ class Words:
         """Return the next four words as x1, y1, x2 and y2 of `what`, a window or a box."""
         return [self.integer(f"{name} of {what}") for name in ("x1", "y1", "x2", "y2")]
 
-    def image(self) -> tuple[str, int]:
-        """Return the path and the number of channels of the next image, whose index, height and width are passed over.
-
-        DataError for anything else.
-        """
+    def image(self) -> tuple[str, int, int, int]:
+        """Return path, number of channels, height and width of the next image; DataError for anything else."""
         mark = self.take()
         if mark != "#":
             raise DataError(f'{self.place}: expected "#" before the next image, got {quoted(mark)}')
@@ -103,9 +100,7 @@ class Words:
         path, channels = self.take(), self.integer("the number of channels (a path may not hold spaces)")
         if channels not in (1, 3):
             raise DataError(f"{self.place}: expected 1 or 3 channels, got {channels}")
-        for what in ("the height", "the width"):
-            self.integer(what)
-        return path, channels
+        return path, channels, self.integer("the height"), self.integer("the width")
 
     @property
     def place(self) -> str:
@@ -123,7 +118,7 @@ def read_windows(source: str, root_folder: str, fg_threshold: float, bg_threshol
     """
     words, foreground, background, channels = Words(source), [], [], 0
     while words.next is not None:
-        path, own_channels = words.image()
+        path, own_channels, _, _ = words.image()
         count = words.count("the number of windows")
         if channels not in (0, own_channels):
             raise DataError(f"{words.place}: image {path} has {own_channels} channels, but those before it {channels}")
