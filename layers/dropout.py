@@ -45,6 +45,10 @@ class Dropout(Layer):
         self.device_rng = None
 
     @property
+    def repeatable(self):  # type: ignore[override]  # nothing sets it
+        return not self.drops
+
+    @property
     def replayable(self):
         return self.in_its_place
 

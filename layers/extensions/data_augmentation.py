@@ -47,11 +47,16 @@ class DataAugmentation(Layer):
     backward_reads = ()
     capturable = False  # works on the host
 
+    @property
+    def repeatable(self):  # type: ignore[override]  # nothing sets it
+        return not self.draws_now and not self.given  # which may ask for noise
+
     def setup(self, bottom, top):
         self.param = param = self.layer_param.augmentation_param
         self.draws, self.factors = Draws(self, param), self.layer_param.coeff_schedule_param
         self.crops = param.HasField("crop_width") and param.HasField("crop_height")
-        self.draws_now = self.crops and len(bottom) == 1 and (self.phase == TRAIN or param.augment_during_test)
+        self.given = len(bottom) > 1  # coefficients
+        self.draws_now = self.crops and not self.given and (self.phase == TRAIN or param.augment_during_test)
         if self.factors.half_life <= 0:
             raise self.error("half_life must be above 0")
         if len(param.chromatic_eigvec) not in (0, 9):

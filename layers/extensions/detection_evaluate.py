@@ -60,6 +60,10 @@ class DetectionEvaluate(Layer):
             raise self.error(str(error)) from error
         self.batch = 0  # images in a batch: the most that a batch has had
 
+    @property
+    def repeatable(self):  # type: ignore[override]  # nothing sets it
+        return self.sizes is None  # else a pass goes on to the next images
+
     def top_shapes(self, bottom_shapes):
         for i, (shape, columns) in enumerate(zip(bottom_shapes, (7, 8))):
             if len(shape) != 4 or shape[:2] != (1, 1) or shape[3] != columns:

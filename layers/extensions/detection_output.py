@@ -63,6 +63,10 @@ class DetectionOutput(Layer):
             _log.info("Layer %s: visualize has no effect, `minicaffe show --detections` draws the boxes", self.name)
         self.files = self._files() if param.HasField("save_output_param") else None
 
+    @property
+    def repeatable(self):  # type: ignore[override]  # nothing sets it
+        return self.files is None
+
     def _files(self) -> DetectionFiles | None:
         param = self.param.save_output_param
         if without := missing(param):

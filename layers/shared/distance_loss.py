@@ -50,7 +50,7 @@ class DistanceLoss(LossLayer):
     def reshape(self, bottom, top):
         super().reshape(bottom, top)
         self.batch = bottom[0].shape[0]
-        self.centres = bottom[0].count // max(self.batch, 1)
+        self.centres = bottom[0].count_range(1)
         self.slopes.reshape(self.batch, self.centres)
         self.sums.reshape(3, self.batch)  # of each sample: the cost, d_l, the sum of the others
 
