@@ -45,9 +45,13 @@ class Scale(Broadcast):
         scale = [(shape, param.filler)] if self.learned else []
         return scale + ([(shape, param.bias_filler)] if param.bias_term else [])
 
-    def forward_cpu(self, bottom, top):
+    def apply_limits(self) -> None:
+        """Limit the stored s, as a forward pass does."""
         if self.limited:
             np.clip(self.blobs[0].data, *self.limits, out=self.blobs[0].data)
+
+    def forward_cpu(self, bottom, top):
+        self.apply_limits()
         x, y = self.over_axes(bottom[0].read_data()), self.over_axes(top[0].data)
         s = (self.blobs[0] if self.learned else bottom[1]).read_data().reshape(-1, 1)
         np.multiply(x, s, out=y)

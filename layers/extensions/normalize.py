@@ -32,7 +32,7 @@ class Normalize(Layer):
 
     fork = "SSD; NormFace"
     family = "normalization"
-    more_params = ("norm_param", "normalize_param")
+    more_params: tuple[str, ...] = ("norm_param", "normalize_param")
     keeps_coordinates = True
     exact_num_bottom = 1
     min_top, max_top = 1, 2

@@ -130,7 +130,7 @@ class LabelMargin(Layer):
             self.kernel("backward")(self.samples, self.classes, self.kept.gpu_data(), dx)
 
     def kernel(self, name):
-        define_formulas(type(self))
+        define_formulas(type(self))  # type: ignore[arg-type]  # mypy takes the __hash__ of its objects for that of a class
         return super().kernel(name)
 
     @classmethod

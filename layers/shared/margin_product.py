@@ -155,8 +155,8 @@ class MarginProduct(Layer):
         x, w, y = bottom[0].gpu_data(), self.blobs[0].gpu_data(), top[0].mutable_gpu_data()
         ops.gemm(False, True, n, classes, width, 1, x, w, 0, y, self.dtype)
         if n:
-            rule = self.m, self.unit_weights, _LEAST
-            arguments = (*rule, ramp, x, w, bottom[1].gpu_data(), y, self.shares.mutable_gpu_data())
+            margin = self.m, self.unit_weights, _LEAST
+            arguments = (*margin, ramp, x, w, bottom[1].gpu_data(), y, self.shares.mutable_gpu_data())
             self.kernel("with_margin").launch((n, 1), 128, n, classes, width, *arguments)
 
     def backward_gpu(self, top, propagate_down, bottom):

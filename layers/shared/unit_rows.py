@@ -13,10 +13,16 @@ from minicaffe.cuda.kernels import kernel
 EPS = 1e-6  #: added to the squared length of a row, in NormFace's layers
 
 
+def unit_rows(weights: np.ndarray, eps: float = EPS) -> np.ndarray:
+    """Return weights (N, ...) with each row w divided by sqrt(|w|^2 + eps)."""
+    rows = weights.reshape(weights.shape[0], -1)
+    lengths = np.sqrt(np.einsum("nk,nk->n", rows, rows) + rows.dtype.type(eps))
+    return (rows / lengths[:, None]).reshape(weights.shape)
+
+
 def normalize_rows(weights: Blob, eps: float = EPS) -> None:
-    """Divide each row w of weights (N, ...) by sqrt(|w|^2 + eps), in place."""
-    rows = weights.data.reshape(weights.shape[0], -1)
-    rows /= np.sqrt(np.einsum("nk,nk->n", rows, rows) + rows.dtype.type(eps))[:, None]
+    """Set weights to their `unit_rows`."""
+    weights.data[...] = unit_rows(weights.read_data(), eps)
 
 
 def normalize_rows_gpu(weights: Blob, dtype: np.dtype, eps: float = EPS) -> None:

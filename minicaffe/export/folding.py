@@ -100,6 +100,8 @@ def _bn(layer: Any, blobs: Blobs):
 def _scale(layer: Any, blobs: Blobs):
     if not layer.learned:
         raise Stays("its factor is a second bottom")
+    if layer.limited:
+        raise Stays("each pass limits its factor")
     factor, *term = (_of_channels(layer, blob) for blob in blobs)
     return factor, term[0] if term else 0.0
 

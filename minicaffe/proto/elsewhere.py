@@ -71,6 +71,7 @@ FORKS = {
         types="DeformableConvolution DeformablePSROIPooling",
         fields="deformable_convolution_param",
     ),
+    "forks with generalized pooling": Fork("", types="GatedMaxAve TreepoolKernel1L TreepoolMaxAve"),
     "forks with locally connected layers": Fork(
         "",
         types="Local LocalConvolution",

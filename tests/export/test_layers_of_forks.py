@@ -25,9 +25,12 @@ MORE = {
     "large": Case("type: 'Interp' interp_param { zoom_factor: 8 }", [(2, 3, 9, 7)]),
     "small": Case("type: 'Interp' interp_param { height: 1 width: 1 }", [(2, 3, 9, 7)]),
     "like another": Case("type: 'Interp' interp_param { use_blob_size: true }", [(2, 3, 9, 7), (1, 2, 5, 6)]),
+    "unit rows": Case("type: 'InnerProduct' inner_product_param { num_output: 4 normalize: true "
+                      "weight_filler { type: 'gaussian' std: 2 } }", [(2, 3, 4)]),
+    "limited": Case("type: 'Scale' scale_param { filler { value: 5 } max_value: 2 }", [(2, 3, 4)]),
     "border added": Case("type: 'Padding' padding_param { pad_beg: 1 pad_end: 2 }", [(2, 3, 9, 7)]),
     "border removed": Case("type: 'Padding' padding_param { pad_beg: -1 pad_end: -2 }", [(2, 3, 9, 7)]),
-}
+}  # fmt: skip
 
 
 @pytest.fixture(autouse=True)
@@ -47,6 +50,11 @@ def test_more_cases(more):
     exported = export(net_text(more))
     assert not exported.fixed
     compare(exported, feeds(*more.arrays()))
+
+
+def test_the_weights_of_a_product_may_be_an_input():
+    case = Case("type: 'InnerProduct' inner_product_param { bias_filler { value: 2 } }", [(2, 6), (4, 3, 2)])
+    assert difference_of(export(net_text(case)), feeds(*case.arrays())) < TOLERANCE
 
 
 def random_regions(count, samples, size, seed):

@@ -1,4 +1,4 @@
-"""Nets of the forks for faces and metric learning, rebuilt small: their layers in the order of the published prototxts."""
+"""Nets of the forks for faces and metric learning, rebuilt small, with the layers of the published prototxts."""
 
 import numpy as np
 import pytest
@@ -78,7 +78,8 @@ def large_margin():
     """wy1iu/LargeMargin_Softmax_Loss, mnist_train_test.prototxt, in TRAIN."""
     n = body()
     n.ip2, n["lambda"] = L.LargeMarginInnerProduct(
-        n.fc5, n.label, ntop=2, num_output=CLASSES, type=P.MarginInnerProduct.QUADRUPLE, base=1000, gamma=0.000025, power=35,
+        n.fc5, n.label, ntop=2, num_output=CLASSES, type=P.MarginInnerProduct.QUADRUPLE, base=1000, gamma=0.000025,
+        power=35,
         weight_filler=dict(type="msra"),
     )  # fmt: skip
     n.loss = L.SoftmaxWithLoss(n.ip2, n.label)
@@ -129,7 +130,9 @@ def built(tmp_path):
     return build
 
 
-NETS = [sphereface, am_softmax, am_softmax_of_norms, combined_margin, arcface, large_margin, triplet, contrastive, lifted]
+NETS = [
+    sphereface, am_softmax, am_softmax_of_norms, combined_margin, arcface, large_margin, triplet, contrastive, lifted,
+]  # fmt: skip
 
 
 @pytest.mark.parametrize("spec", NETS)

@@ -52,7 +52,7 @@ class Face(NamedTuple):
     beard: float  #: darkness, 0 for most
 
 
-_RANGES = Face(
+_RANGES: tuple[tuple[float, float], ...] = (  # in the order of Face
     (0.5, 0.72), (0.5, 0.68), (0.72, 0.92), (0.1, 0.5), (0.28, 0.5), (-0.35, 0.35), (0, 0.16), (-0.1, 0.9), (0.2, 0.34),
     (0.08, 0.15), (0.04, 0.09), (0.13, 0.22), (-0.4, 0.4), (0.025, 0.06), (0.18, 0.36), (0.05, 0.14), (0.42, 0.6),
     (0.14, 0.3), (0.03, 0.08), (-0.6, 0.5),
@@ -97,10 +97,10 @@ def pictures(seed: int, count: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Yield training pictures and their identities, in chunks; the identities take turns."""
     people = [draw_identity(_generator(seed, i)) for i in range(identities(count))]
     for start in range(0, count, _CHUNK):
-        numbers = np.arange(start, min(start + _CHUNK, count))
-        images = [draw_picture(_generator(seed, i % len(people), 1 + i // len(people)), people[i % len(people)])
-                  for i in numbers]  # fmt: skip
-        yield np.stack(images), numbers % len(people)
+        numbers = range(start, min(start + _CHUNK, count))
+        turns = [divmod(number, len(people)) for number in numbers]
+        images = [draw_picture(_generator(seed, who, 1 + turn), people[who]) for turn, who in turns]
+        yield np.stack(images), np.array([who for _, who in turns])
 
 
 def pairs(seed: int, count: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:

@@ -35,6 +35,13 @@ def test_labels_that_are_numbers_or_absent():
     assert maps.shape == (2, 1, 6, 8) and (maps == 9).all()
 
 
+def test_images_without_labels():
+    """Nets that only compute labels, as DeepLab's test nets, have no second top."""
+    write("0.png\n1.png\n")
+    ((pixels,),) = batches(*layer("ImageSegData", "label_type: NONE", "", 2, tops=1), 1)
+    np.testing.assert_array_equal(pixels, PIXELS[:2, ..., ::-1].transpose(0, 3, 1, 2))
+
+
 def test_scale_factors():
     """In TRAIN one of the factors is drawn for each image, whose map takes the nearest pixels; in TEST none is."""
     text = "scale_factors: 0.5 scale_factors: 1 scale_factors: 2 crop_size: 16"

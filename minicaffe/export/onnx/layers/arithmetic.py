@@ -24,6 +24,7 @@ def eltwise(layer: Conversion) -> str:
 def scale(layer: Conversion) -> str:
     """Mul, Add, the operands with an axis of length 1 for each axis behind those that they cover."""
     own = layer.layer
+    own.apply_limits()
     product = layer.op("Mul", layer.x, _operand(layer))
     return product if own.bias_index is None else layer.op("Add", product, _param(layer, own.bias_index))
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from minicaffe.export.onnx.common import pads, reshape
 from minicaffe.export.onnx.conversion import Conversion, exports
-from minicaffe.layers.shared.unit_rows import normalize_rows
+from minicaffe.layers.shared.unit_rows import unit_rows
 from minicaffe.layers.shared.window import Window
 
 _MOST_ONE_HOT = 1 << 26  #: numbers in the kernels of an Im2col, 256 MB
@@ -75,9 +75,9 @@ def inner_product(layer: Conversion) -> str:
     """Flatten, Gemm (transB unless transpose); Reshape to the axes of x before axis where it is not 1."""
     own = layer.layer
     x = layer.x if own.axis == 1 and len(layer.bottom_shapes[0]) == 2 else layer.op("Flatten", layer.x, axis=own.axis)
+    params = [*layer.bottoms[1:], *(layer.param(i) for i in range(own.normalize, len(own.blobs)))]
     if own.normalize:
-        normalize_rows(own.blobs[0])  # as its forward pass does
-    params = [*layer.bottoms[1:], *(layer.param(i) for i in range(len(own.blobs)))]
+        params.insert(0, layer.floats(unit_rows(own.blobs[0].read_data()), "0"))
     if len(layer.bottoms) > 1 and len(layer.bottom_shapes[1]) > 2:
         params[0] = layer.op("Flatten", params[0], axis=1)
     y = layer.op("Gemm", x, *params, transB=int(not own.transpose))
