@@ -7,7 +7,7 @@ from helpers.augmented import ALL, EIGVEC, augmentation
 from helpers.layer_cases import all_cases
 from minicaffe.core.recompute import repeatable
 from minicaffe.proto import TEST
-from minicaffe.testing import NUMPY, Case, build_layer, labels, normal
+from minicaffe.testing import NUMPY, Case, build_layer, labels, normal, positive
 
 MORE = {
     "dropout": Case("type: 'Dropout' dropout_param { sample_weights_test: true }", [(4, 9)]),
@@ -21,6 +21,8 @@ MORE = {
     ),
     "accuracy": Case("type: 'SegAccuracy' seg_accuracy_param { reset: false }", [(2, 3, 4, 4), (2, 1, 4, 4)],
                      [normal, labels(3)]),
+    "running mean": Case("type: 'GeneralContrastiveLoss' general_contrastive_loss_param { add_intra_mae: true }",
+                         [(4, 6), (4,)], [positive, labels(6)]),
 }  # fmt: skip
 
 
