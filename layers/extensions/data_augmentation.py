@@ -56,11 +56,16 @@ class DataAugmentation(Layer):
     backward_reads = ()
     capturable = False  # works on the host
 
+    @property
+    def repeatable(self):  # type: ignore[override]  # nothing sets it
+        return not self.draws_now and not self.given  # which may ask for noise
+
     def setup(self, bottom, top):
         self.param = param = self.layer_param.augmentation_param
         self.draws = Draws(self)
         self.crops = param.HasField("crop_width") and param.HasField("crop_height")
-        self.draws_now = self.crops and len(bottom) == 1 and (self.phase == TRAIN or param.augment_during_test)
+        self.given = len(bottom) > 1  # coefficients
+        self.draws_now = self.crops and not self.given and (self.phase == TRAIN or param.augment_during_test)
         if len(param.chromatic_eigvec) not in (0, 9):
             raise self.error(f"chromatic_eigvec must have 9 numbers, got {len(param.chromatic_eigvec)}")
         for i in range(3 if param.recompute_mean else 1):

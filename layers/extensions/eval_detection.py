@@ -60,6 +60,7 @@ class EvalDetection(Layer):
     exact_num_top = 1
     in_place = False
     backward_reads = ()
+    capturable = False  # works on the host
 
     def setup(self, bottom, top):
         self.param = param = self.layer_param.eval_detection_param

@@ -48,6 +48,10 @@ class GenerateAugmentationParameters(CountsPasses):
     backward_reads = ()
     capturable = False  # works on the host
 
+    @property
+    def repeatable(self):  # type: ignore[override]  # nothing sets it
+        return not self.draws_now
+
     def setup(self, bottom, top):
         self.param = param = self.layer_param.augmentation_param
         self.draws = Draws(self)

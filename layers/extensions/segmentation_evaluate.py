@@ -28,6 +28,7 @@ class SegmentationEvaluate(Layer):
     exact_num_top = 1
     in_place = False
     backward_reads = ()
+    capturable = False  # works on the host
 
     def setup(self, bottom, top):
         param = self.layer_param.segmentation_evaluate_param
