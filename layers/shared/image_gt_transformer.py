@@ -52,9 +52,7 @@ class ImageGtTransformer(TruthTransformer):
     def _factors(self, size: np.ndarray, draw: Draw) -> tuple[float, float]:
         """Return the factors of the width and height of an image whose chosen box has this size."""
         param = self.param
-        octaves = (
-            np.arange(round_half_up(_PER_OCTAVE * math.log2(param.max_scale / param.min_scale) + 1)) / _PER_OCTAVE
-        )
+        octaves = np.arange(round_half_up(_PER_OCTAVE * math.log2(param.max_scale / param.min_scale) + 1)) / _PER_OCTAVE
         areas, area = (param.min_scale * 2**octaves) ** 2, float(size.prod())
         present = octaves[(np.minimum(areas, area) / np.maximum(areas, area)).argmax()]
         factor = 2.0 ** (octaves[draw.size % len(octaves)] - present)
