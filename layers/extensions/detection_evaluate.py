@@ -66,6 +66,10 @@ class DetectionEvaluate(Layer):
         self.batch = 0  # images in a batch: the most that a batch has had
         self.inputs: np.ndarray | None = None  # height and width of each resized image, of three bottoms
 
+    @property
+    def repeatable(self):  # type: ignore[override]  # nothing sets it
+        return self.sizes is None  # else a pass goes on to the next images
+
     def top_shapes(self, bottom_shapes):
         of_pixels = len(bottom_shapes) > 2
         for i, (shape, columns) in enumerate(zip(bottom_shapes, (7, 8, 2))):

@@ -63,6 +63,10 @@ class DetectionOutput(Layer):
         labels = [label for label in range(self.classes) if label != param.background_label_id]
         self.files = open_files(self, param, labels)
 
+    @property
+    def repeatable(self):  # type: ignore[override]  # nothing sets it
+        return self.files is None
+
     def top_shapes(self, bottom_shapes):
         locations, confidences, priors, *refining = bottom_shapes
         count = count_priors(self, priors)

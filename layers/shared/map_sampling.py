@@ -26,9 +26,11 @@ def negatives(param, classes: np.ndarray, eligible: np.ndarray, scores: np.ndarr
     multiple = param.bg_multiple * (0.5 if param.sample_mode == "mixture" else 1)
     for n in range(len(classes)):
         flat, allowed = kept[n].reshape(-1), eligible[n].reshape(-1)
+        if not flat.size:
+            continue
         if param.sample_mode != "bootstrap":
             count = max(int(np.count_nonzero(classes[n]) * multiple), _LEAST * (param.cls_num - 1))
-            drawn = rng.uniform_u32(count).astype(np.int64) % max(1, flat.size)
+            drawn = rng.uniform_u32(count).astype(np.int64) % flat.size
             flat[drawn[allowed[drawn]]] = True
         if param.sample_mode != "random":
             places = np.flatnonzero(allowed)

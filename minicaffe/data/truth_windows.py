@@ -27,7 +27,6 @@ from minicaffe.data.reader import ALL, EntryReader, Share
 from minicaffe.data.shuffle import Arrange, Rounds
 from minicaffe.data.windows import Words
 from minicaffe.errors import DataError
-from minicaffe.text import quoted
 
 #: columns of the rows of an image; a region has the class REGION
 CLASS, IGNORE, BOX, DIFFICULT = 0, 1, slice(2, 6), 6
@@ -111,31 +110,14 @@ def arranged_by_aspect(tall: np.ndarray, together: int, generator: np.random.Gen
 
 def read_entry(words: Words, difficult: bool = False) -> Entry:
     """Return the next image; difficult: whether the rows of boxes state it.  DataError for anything else."""
-    mark = words.take()
-    if mark != "#":
-        raise DataError(f'{words.place}: expected "#" before the next image, got {quoted(mark)}')
-    words.take()
-    path = words.take()
-    words.integer("the number of channels (a path may not hold spaces)")
-    height, width = words.integer("the height"), words.integer("the width")
+    path, _, height, width = words.image()
     rows = []
-    for _ in range(_count(words, "the number of boxes")):
+    for _ in range(words.count("the number of boxes")):
         label, ignore = words.integer("the class of a box"), words.integer("whether a box is ignored")
         hard = words.integer("whether a box is difficult") if difficult else 0
         if label < 1:
             raise DataError(f"{words.place}: a box of {path} has class {label}, expected above 0")
-        rows.append([label, ignore, *_corners(words, "a box"), hard])
-    for _ in range(_count(words, "the number of regions that do not count")):
-        rows.append([REGION, 0, *_corners(words, "a region"), 0])
+        rows.append([label, ignore, *words.corners("a box"), hard])
+    for _ in range(words.count("the number of regions that do not count")):
+        rows.append([REGION, 0, *words.corners("a region"), 0])
     return Entry(path, height >= width, np.array(rows, np.float32).reshape(-1, COLUMNS))
-
-
-def _count(words: Words, what: str) -> int:
-    count = words.integer(what)
-    if count < 0:
-        raise DataError(f"{words.place}: expected {what}, got {count}")
-    return count
-
-
-def _corners(words: Words, what: str) -> list[int]:
-    return [words.integer(f"{name} of {what}") for name in ("x1", "y1", "x2", "y2")]

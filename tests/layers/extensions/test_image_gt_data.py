@@ -212,7 +212,7 @@ def test_images_with_boxes_come_more_often():
         ("a.png 3 60 80 0 0", 'expected "#" before the next image'),
         ("# 0 a.png 3 60 80 1 0 0 1 1 2 2 0", "has class 0, expected above 0"),
         ("# 0 a.png 3 60 80 1 1 0 1 1", "ends in the middle"),
-        ("# 0 a.png 3 60 80 -1 0", "expected the number of boxes, got -1"),
+        ("# 0 a.png 3 60 80 -1 0", "expected the number of boxes, 0 or more, got -1"),
         ("# 0 a.png 3 60 80 0 x", "expected the number of regions that do not count"),
         ("# 0 none.png 3 60 80 0 0", "none.png"),
     ],
