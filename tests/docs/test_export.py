@@ -11,7 +11,10 @@ from minicaffe.export.onnx.conversion import converter, exported_types
 PAGE = Path(minicaffe.__file__).resolve().parent.parent / "docs" / "export.md"
 #: The types that have no form, besides Python, as the page lists them.
 REFUSED = (
-    "BoxGroupOutput, BoxOutput, DecodeBBox, FrcnnProposal, HardMining, Proposal, ProposalTarget, ScaleRoute, "
+    "Accum, Affinity, BinaryConvolution, BinaryInnerProduct, BoxGroupOutput, BoxOutput, ConnectedComponent, "
+    "Correlation, Correlation1D, DecodeBBox, DenseBlock, DenseCRF, Downsample, FlowWarp, FrcnnProposal, Grid, "
+    "HardMining, ImResize, InnerDistance, LargeMarginInnerProduct, Lstm, MarginInnerProduct, MaskResize, "
+    "MultiStageMeanfield, Nms, Proposal, ProposalTarget, ROIWarping, Resample, ScaleRoute, Unpooling, Warp, "
     "YoloDetectionOutput, Yolov3DetectionOutput"
 )
 

@@ -21,7 +21,7 @@ def mish(layer: Conversion) -> str:
     return layer.op("Mul", layer.x, layer.op("Tanh", layer.op("Softplus", layer.x)))
 
 
-@exports("Permute")
+@exports("Permute", "Transpose")
 def permute(layer: Conversion) -> str:
     """Transpose."""
     return layer.op("Transpose", layer.x, perm=layer.layer.order(len(layer.bottom_shapes[0])))
@@ -54,7 +54,7 @@ def axpy(layer: Conversion) -> str:
     return layer.op("Add", layer.op("Mul", factors, x), y)
 
 
-@exports("Normalize")
+@exports("NormL2", "Normalize")
 def normalize(layer: Conversion) -> list[str]:
     """ReduceSumSquare, Add eps, Sqrt (L1: ReduceL1, Add eps), Div; with norm_param Mul by the scale."""
     own, shape = layer.layer, layer.bottom_shapes[0]
