@@ -16,10 +16,11 @@ class Resampling:
 
     unknown: whether values that are nan are left out of sums: y is the mean, by weight, of the others, or nan where
         the weight of those that are nan is above half of that of the others.
+    weights: of rows and columns.
     """
 
     def __init__(self, weights: Sequence[np.ndarray], dtype: np.dtype, unknown: bool = False) -> None:
-        self.dtype, self.unknown = dtype, unknown
+        self.dtype, self.unknown, self.weights = dtype, unknown, tuple(weights)
         self._tables = [_Table(matrix, dtype) for matrix in weights]
         self._transposed = [_Table(matrix.T, dtype) for matrix in weights]
 

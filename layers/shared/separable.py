@@ -21,6 +21,11 @@ class Separable:
             blob.reshape(values.shape)
             blob.data[...] = values
 
+    @property
+    def weights(self) -> tuple[np.ndarray, np.ndarray]:
+        """A and B."""
+        return self._rows.read_data(), self._columns.read_data()
+
     def apply(self, x: np.ndarray, y: np.ndarray) -> None:
         """Write y (..., H, W) for x (..., h, w)."""
         np.matmul(self._rows.read_data() @ x, self._columns.read_data().T, out=y)

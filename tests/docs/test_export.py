@@ -11,11 +11,9 @@ from minicaffe.export.onnx.conversion import converter, exported_types
 PAGE = Path(minicaffe.__file__).resolve().parent.parent / "docs" / "export.md"
 #: The types that have no form, besides Python, as the page lists them.
 REFUSED = (
-    "Accum, Affinity, BinaryConvolution, BinaryInnerProduct, BoxGroupOutput, BoxOutput, ConnectedComponent, "
-    "Correlation, Correlation1D, DecodeBBox, DenseBlock, DenseCRF, Downsample, FlowWarp, FrcnnProposal, Grid, "
-    "HardMining, ImResize, InnerDistance, LargeMarginInnerProduct, Lstm, MarginInnerProduct, MaskResize, "
-    "MultiStageMeanfield, Nms, Proposal, ProposalTarget, ROIWarping, Resample, ScaleRoute, Unpooling, Warp, "
-    "YoloDetectionOutput, Yolov3DetectionOutput"
+    "Affinity, BoxGroupOutput, BoxOutput, ConnectedComponent, Correlation, Correlation1D, DecodeBBox, DenseCRF, "
+    "FrcnnProposal, HardMining, ImResize, LargeMarginInnerProduct, MarginInnerProduct, MultiStageMeanfield, Nms, "
+    "Proposal, ProposalTarget, ROIWarping, ScaleRoute, YoloDetectionOutput, Yolov3DetectionOutput"
 )
 
 
