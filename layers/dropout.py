@@ -49,6 +49,10 @@ class Dropout(Layer):
         self.device_rng: DeviceStream | None = None
 
     @property
+    def repeatable(self):  # type: ignore[override]  # nothing sets it
+        return not self.drops
+
+    @property
     def replayable(self):
         return self.in_its_place
 

@@ -19,6 +19,7 @@ class TestProperties(LayerProperties):
         case(contrastive()),
         case(contrastive("exp_negative_weight: true negative_weight: 2 positive_weight: 0.5")),
         case(contrastive("positive_margin: 0.3 negative_margin: 2 max_negative_only: true"), num_top=2, gradient=()),
+        case(contrastive("add_intra_mae: true"), num_top=2, gradient=()),
     ]
 
 
