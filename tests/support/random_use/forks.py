@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from minicaffe.core.registry import layer_class
 
 if TYPE_CHECKING:
-    from random_use.nets import Grammar, Head
+    from random_use.nets import Grammar
 
 _SLOPES = "alpha_filler { type: 'uniform' min: 0.5 max: 2 } beta_filler { type: 'uniform' min: 0.5 max: 2 }"
 _GAUSSIAN = "weight_filler { type: 'gaussian' std: 0.5 } bias_filler { type: 'gaussian' std: 0.3 }"
