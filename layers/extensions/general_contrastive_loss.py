@@ -31,6 +31,10 @@ class GeneralContrastiveLoss(DistanceLoss):
     fork = "NormFace"
     parts = 4  # the last: minus the sum of the slopes of others
 
+    @property
+    def repeatable(self):  # type: ignore[override]  # nothing sets it
+        return not self.param.add_intra_mae  # else a pass changes the running mean
+
     def setup(self, bottom, top):
         super().setup(bottom, top)
         self.param = param = self.layer_param.general_contrastive_loss_param

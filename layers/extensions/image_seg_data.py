@@ -16,8 +16,8 @@ _KINDS = {
 class ImageSegData(MapData):
     """The images in a text file with lines "image map", endlessly, with label maps; paths have no spaces.
 
-    Tops: images (N, C, H, W), channels in the order blue, green, red, after transform_param; label maps (N, 1, H, W);
-    optionally (N, 1, 1, 2), height and width of what is not padding.
+    Tops: images (N, C, H, W), channels in the order blue, green, red, after transform_param; optionally label maps
+    (N, 1, H, W), then (N, 1, 1, 2), height and width of what is not padding.
     image_data_param: source, the list; batch_size (1); label_type: PIXEL, the list has paths of label maps, whose gray
     values are the labels; IMAGE (default), it has numbers, the label of all pixels; NONE, the label is ignore_label
     (255); root_folder, the prefix of each path (no slash is added); new_height and new_width, the size to which images
@@ -33,7 +33,7 @@ class ImageSegData(MapData):
     fork = "DeepLab"
     param_field = "image_data_param"
     exact_num_top = None
-    min_top, max_top = 2, 3
+    min_top, max_top = 1, 3
 
     @classmethod
     def map_rules(cls, layer_param):

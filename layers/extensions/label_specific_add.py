@@ -43,15 +43,15 @@ class LabelSpecificAdd(LabelMargin):
 
     def forward_cpu(self, bottom, top):
         self._next_bias()
+        super().forward_cpu(bottom, top)
         for blob in top[1:]:
             blob.data[...] = self.bias
-        super().forward_cpu(bottom, top)
 
     def forward_gpu(self, bottom, top):
         self._next_bias()
+        super().forward_gpu(bottom, top)
         for blob in top[1:]:
             ops.fill(1, self.bias, blob.mutable_gpu_data(), self.dtype)
-        super().forward_gpu(bottom, top)
 
     def _next_bias(self):
         if self.anneals:

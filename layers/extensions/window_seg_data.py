@@ -14,8 +14,8 @@ class WindowSegData(MapData):
     Column x2 and row y2 belong to a window.  Outside of the image pixels are 0, before the mean is subtracted, and
     labels are ignore_label.
 
-    Tops: windows (N, C, H, W), channels in the order blue, green, red, after transform_param; label maps (N, 1, H, W);
-    optionally (N, 1, 1, 2), height and width of what is not padding.
+    Tops: windows (N, C, H, W), channels in the order blue, green, red, after transform_param; optionally label maps
+    (N, 1, H, W), then (N, 1, 1, 2), height and width of what is not padding.
     image_data_param: source, the list; batch_size (1); label_type: PIXEL, the gray values of label maps; or NONE, the
     label is ignore_label (255), whatever the list has; root_folder, the prefix of each path (no slash is added);
     new_height and new_width, the size to which windows are resized, linearly, and their maps, to the nearest pixel;
@@ -30,7 +30,7 @@ class WindowSegData(MapData):
     param_field = "image_data_param"
     list_reader = WindowMapListReader
     exact_num_top = None
-    min_top, max_top = 2, 3
+    min_top, max_top = 1, 3
 
     @classmethod
     def map_rules(cls, layer_param):

@@ -16,7 +16,7 @@ import numpy as np
 from minicaffe.files import replacing
 from minicaffe.inference.formats import FORMATS
 from minicaffe.inference.results import DETECTION, Best, Layout, Rows, column_of
-from minicaffe.text import csv_text, printable
+from minicaffe.text import csv_text, number_names, printable
 
 _AT_ONCE = 1 << 22  # bytes of an HDF5 dataset that are collected before they are written
 
@@ -108,7 +108,7 @@ class Csv:
         layout = self._layout
         if blob == layout.scores and len(layout.classes) == count:
             return list(layout.classes)
-        return [column_of(blob)] if count == 1 else [f"{column_of(blob)}[{i}]" for i in range(count)]
+        return number_names(column_of(blob), count)
 
     def add(self, rows: Rows) -> None:
         """Write a line for each row."""

@@ -4,7 +4,7 @@ test_dense_image_data.py."""
 import numpy as np
 import pytest
 
-from helpers.label_maps import MAPS, PIXEL, layer, save, write
+from helpers.label_maps import MAPS, PIXEL, PIXELS, layer, save, write
 from helpers.readers import batches
 
 pytestmark = pytest.mark.layers("ImageSegData")
@@ -33,6 +33,13 @@ def test_labels_that_are_numbers_or_absent():
     write("0.png\n1.png what is here\n")
     ((_, maps, _),) = batches(*layer("ImageSegData", "label_type: NONE ignore_label: 9", "", 2), 1)
     assert maps.shape == (2, 1, 6, 8) and (maps == 9).all()
+
+
+def test_images_without_labels():
+    """Nets that only compute labels, as DeepLab's test nets, have no second top."""
+    write("0.png\n1.png\n")
+    ((pixels,),) = batches(*layer("ImageSegData", "label_type: NONE", "", 2, tops=1), 1)
+    np.testing.assert_array_equal(pixels, PIXELS[:2, ..., ::-1].transpose(0, 3, 1, 2))
 
 
 def test_scale_factors():

@@ -66,6 +66,8 @@ def test_windows_are_resized_and_cropped_with_their_maps():
 def test_a_list_without_labels():
     ((_, maps),) = batches(*layer("label_type: NONE ignore_label: 9"), 1)
     assert maps.shape == (1, 1, 3, 5) and (maps == 9).all()
+    ((alone,),) = batches(*layer("label_type: NONE", tops=1), 1)
+    assert alone.shape == (1, 3, 3, 5)
 
 
 @pytest.mark.parametrize(

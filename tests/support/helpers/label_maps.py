@@ -33,12 +33,12 @@ def write(text: str) -> None:
     Path("list.txt").write_text(text)
 
 
-def layer(kind: str, text: str = "", transform: str = "", batch: int = 1, phase: int = 0):
+def layer(kind: str, text: str = "", transform: str = "", batch: int = 1, phase: int = 0, tops: int | None = None):
     """A layer of a type that reads list.txt, with a fixed random stream, and its tops."""
     made, blobs = data_layer(
         f"""name: "d" type: "{kind}" transform_param {{ {transform} }}
         {FIELDS[kind]} {{ source: "list.txt" batch_size: {batch} {text} }}""",
-        3 if kind == "ImageSegData" else 2, phase,
+        tops or (3 if kind == "ImageSegData" else 2), phase,
     )  # fmt: skip
     state = made.state()
     made.load_state(state | {"rng": state["rng"] | {"key": [3, 4], "counter": [0] * 4}})
