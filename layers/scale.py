@@ -7,6 +7,7 @@ import numpy as np
 from minicaffe.core.registry import register
 from minicaffe.layers.shared.broadcast import Broadcast
 from minicaffe.layers.shared.views import channel_products
+from minicaffe.proto.caffe_pb2 import ScaleParameter
 
 
 @register("Scale")
@@ -27,7 +28,11 @@ class Scale(Broadcast):
         return False if self.limited else None  # a pass changes the scale
 
     def setup(self, bottom, top):
-        param = self.layer_param.scale_param
+        self.read_param(self.layer_param.scale_param, bottom)
+
+    def read_param(self, param: ScaleParameter, bottom) -> None:
+        """Read all fields of `param`."""
+        self.param = param
         self.read_axes(param, bottom)
         if not param.HasField("filler"):
             param.filler.type, param.filler.value = "constant", 1  # other layers default to 0
@@ -41,7 +46,7 @@ class Scale(Broadcast):
         self.bias_index = (1 if self.learned else 0) if param.bias_term else None
 
     def param_shapes(self, bottom_shapes):
-        shape, param = self.operand_shape(bottom_shapes), self.layer_param.scale_param
+        shape, param = self.operand_shape(bottom_shapes), self.param
         scale = [(shape, param.filler)] if self.learned else []
         return scale + ([(shape, param.bias_filler)] if param.bias_term else [])
 

@@ -31,11 +31,14 @@ class AdaCosAddmScale(CosinAddm):
     def kernel_file(cls):
         return "extensions/cosin_add_m"
 
+    @property
+    def margin(self):
+        return self.layer_param.adacos_add_m_scale_param.m
+
     def setup(self, bottom, top):
         param = self.layer_param.adacos_add_m_scale_param
         if param.num_classes < 3:
             raise self.error(f"num_classes must be at least 3, got {param.num_classes}")
-        self.layer_param.cosin_add_m_param.m = param.m
         super().setup(bottom, top)
         self.scale = Blob((1,), self.dtype)
         self.scale.data[0] = math.sqrt(2) * math.log(param.num_classes - 1)
@@ -51,6 +54,8 @@ class AdaCosAddmScale(CosinAddm):
         super().forward_cpu(bottom, top)
         x, scale = bottom[0].read_data().reshape(self.samples, self.classes), self.scale.data
         labels = self.kept.read_data()[0].astype(np.int32)
+        if not x.size:
+            return
         powers, rows = np.exp(scale[0] * x), np.flatnonzero(labels >= 0)
         powers[rows, labels[rows]] = 1
         angle = min(np.arccos(np.clip(x, -1, 1)).mean(), math.pi / 4)
@@ -65,7 +70,7 @@ class AdaCosAddmScale(CosinAddm):
     def forward_gpu(self, bottom, top):
         super().forward_gpu(bottom, top)
         x, scale = bottom[0].gpu_data(), self.scale.mutable_gpu_data()
-        if self.samples:
+        if bottom[0].count:
             adapt = kernel("extensions/adacos_add_m_scale", "adapt", self.dtype)
             adapt.launch((1, 1), 256, self.samples, self.classes, x, self.kept.gpu_data(), scale)
         self._scaled_gpu(top[0].count, top[0].mutable_gpu_data())

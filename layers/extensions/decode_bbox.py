@@ -56,7 +56,10 @@ class DecodeBBox(Layer):
         if self.phase == TRAIN:
             kept &= ~(boxes[:, 2:] < boxes[:, :2]).any(1)
             if len(bottom) > 2:
-                kept &= bottom[2].read_data().reshape(count, -1)[:, -1] < self.layer_param.decode_bbox_param.gt_iou_thr
+                kept &= (
+                    bottom[2].read_data().reshape(count, bottom[2].count_range(1))[:, -1]
+                    < self.layer_param.decode_bbox_param.gt_iou_thr
+                )
         found = np.concatenate([regions[kept, :1], boxes[kept]], 1)
         top[0].reshape(len(found), 5, 1, 1)
         top[0].data = found.reshape(top[0].shape)

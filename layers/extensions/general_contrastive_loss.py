@@ -29,6 +29,10 @@ class GeneralContrastiveLoss(DistanceLoss):
 
     fork = "NormFace"
 
+    @property
+    def repeatable(self):  # type: ignore[override]  # nothing sets it
+        return not self.param.add_intra_mae  # else a pass changes the running mean
+
     def setup(self, bottom, top):
         super().setup(bottom, top)
         self.param = param = self.layer_param.general_contrastive_loss_param
@@ -73,7 +77,7 @@ class GeneralContrastiveLoss(DistanceLoss):
             pushed = pushed / total if total > param.positive_weight else pushed
         slopes = np.where(others, -pushed, param.positive_weight * pulled[:, None])
         if self.statistics == 3:
-            mean = 0.99 * self.mean.read_data()[0] + 0.01 * clamped.mean()
+            mean = 0.99 * self.mean.read_data()[0] + 0.01 * clamped.sum() / max(len(d), 1)
             self.mean.data[0] = min(mean, param.max_negative_margin)
         return costs, slopes, clamped, ((margin - d) * within).sum(1)
 

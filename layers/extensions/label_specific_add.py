@@ -3,6 +3,7 @@
 import numpy as np
 
 from minicaffe.core.registry import register
+from minicaffe.cuda import ops
 from minicaffe.layers.shared.label_margin import LabelMargin
 from minicaffe.proto import TRAIN
 from minicaffe.saved import field
@@ -41,21 +42,23 @@ class LabelSpecificAdd(LabelMargin):
         return np.where(c > -self.bias, c + c.dtype.type(self.bias), c), np.ones_like(c)
 
     def forward_cpu(self, bottom, top):
-        self._next_bias(top)
+        self._next_bias()
         super().forward_cpu(bottom, top)
+        for blob in top[1:]:
+            blob.data[...] = self.bias
 
     def forward_gpu(self, bottom, top):
-        self._next_bias(top)
+        self._next_bias()
         super().forward_gpu(bottom, top)
+        for blob in top[1:]:
+            ops.fill(1, self.bias, blob.mutable_gpu_data(), self.dtype)
 
-    def _next_bias(self, top):
+    def _next_bias(self):
         if self.anneals:
             param = self.param
             grown = param.bias_base + (1 + param.bias_gamma * self.iteration) ** param.bias_power - 1
             self.bias = min(max(grown, param.bias_min), param.bias_max)
             self.iteration += 1
-        for blob in top[1:]:
-            blob.data[...] = self.bias
 
     def state(self):
         return {**super().state(), "iteration": self.iteration} if self.anneals else super().state()

@@ -44,7 +44,7 @@ class LiftedStructSimilaritySoftmaxLoss(LossLayer):
         self.rows.reshape(4, n)  # of each sample: S, the sum of J / (S_i + S_j) over its pairs, their losses, number
 
     def forward_cpu(self, bottom, top):
-        x = bottom[0].read_data().reshape(bottom[0].shape[0], -1)
+        x = bottom[0].read_data().reshape(bottom[0].shape[0], bottom[0].count_range(1))
         labels = bottom[1].read_data().reshape(-1)
         distance = np.sqrt(sum_of_squares(x))
         same = labels[:, None] == labels
@@ -64,7 +64,7 @@ class LiftedStructSimilaritySoftmaxLoss(LossLayer):
         self.refuse_gradient(propagate_down)
         if propagate_down[0]:
             c = self.coefficients.read_data() * self.loss_weight(top)
-            x = bottom[0].read_data().reshape(len(c), -1)
+            x = bottom[0].read_data().reshape(len(c), bottom[0].count_range(1))
             bottom[0].diff.reshape(x.shape)[...] = c.sum(1)[:, None] * x - c @ x
 
     def forward_gpu(self, bottom, top):

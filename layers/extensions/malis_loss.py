@@ -64,7 +64,7 @@ class MalisLoss(LossLayer):
     def forward_cpu(self, bottom, top):
         (p, true, labels), (inside, first, second) = (blob.read_data() for blob in bottom[:3]), self.edges(bottom)
         loss, samples = 0.0, p.shape[0]
-        self.slope = np.zeros((samples, p[0].size), self.dtype)
+        self.slope = np.zeros((samples, bottom[0].count_range(1)), self.dtype)
         for n in range(samples):
             for same, merged, channel in ((False, np.maximum, 0), (True, np.minimum, -1)):
                 q = merged(p[n], true[n]).reshape(-1)[inside].astype(np.float64)

@@ -64,7 +64,7 @@ class Proposal(Layer):
     def forward_cpu(self, bottom, top):
         scores, codes = bottom[0].read_data(), bottom[1].read_data()
         infos = bottom[2].read_data().reshape(-1, 4)
-        infos = infos.repeat(len(scores) // len(infos), 0)
+        infos = infos.repeat(len(scores) // max(len(infos), 1), 0)
         found = [self._propose(*each) for each in zip(range(len(scores)), scores, codes, infos)]
         rows = np.concatenate([np.zeros((0, 6), self.dtype), *found])
         for blob, values in zip(top, (rows[:, :5], rows[:, 5])):

@@ -42,6 +42,7 @@ class ProposalTarget(Layer):
     min_top, max_top = 6, 7
     always_reshape = True
     capturable = False  # the number of regions depends on values
+    repeatable = False  # draws regions in TEST, too
     in_place = False
     backward_reads = ()
 
@@ -73,7 +74,7 @@ class ProposalTarget(Layer):
 
     def forward_cpu(self, bottom, top):
         regions = bottom[0].read_data().reshape(-1, 5)
-        boxes = bottom[1].read_data().reshape(bottom[1].shape[0], -1)[:, :7]
+        boxes = bottom[1].read_data().reshape(bottom[1].shape[0], bottom[1].count_range(1))[:, :7]
         boxes = boxes[(boxes[:, 0] != -1) & (boxes[:, 5] != 0)]
         if self.param.append_gtbox:
             regions = np.concatenate([regions, boxes[:, :5]])

@@ -97,7 +97,7 @@ class ROIPooling(Layer):
     def backward_cpu(self, top, propagate_down, bottom):
         if propagate_down[0]:
             bottom[0].diff = 0
-            dx, dy = bottom[0].diff.reshape(*bottom[0].shape[:2], -1), top[0].read_diff()
+            dx, dy = bottom[0].diff.reshape(*bottom[0].shape[:2], bottom[0].count_range(2)), top[0].read_diff()
             for r, region in enumerate(checked_regions(self, bottom)):
                 c, *where = np.nonzero(self.found[r] >= 0)
                 np.add.at(dx[int(region[0])], (c, self.found[(r, c, *where)]), dy[(r, c, *where)])

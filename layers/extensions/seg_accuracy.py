@@ -33,6 +33,10 @@ class SegAccuracy(Layer):
     backward_reads = ()
     capturable = False
 
+    @property
+    def repeatable(self):  # type: ignore[override]  # nothing sets it
+        return self.reset
+
     def setup(self, bottom, top):
         param = self.layer_param.seg_accuracy_param
         self.ignored, self.reset = [*param.ignore_label], param.reset

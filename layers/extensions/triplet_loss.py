@@ -37,7 +37,7 @@ class TripletLoss(LossLayer):
         self.active.reshape(self.triplets)
 
     def _vectors(self, bottom):
-        return (blob.read_data().reshape(self.triplets, -1) for blob in bottom)
+        return (blob.read_data().reshape(self.triplets, blob.count_range(1)) for blob in bottom)
 
     def forward_cpu(self, bottom, top):
         a, p, n = self._vectors(bottom)

@@ -18,7 +18,7 @@ class YoloSeg(LossLayer):
     top: the loss, one number.
 
     The factor s is object_scale; with the third bottom, where t is above 0.5, it is object_scale (2 - a / b), a being
-    the places of the class in the masks of the batch, and b the others.
+    the places of the class in the masks of the batch, and b the others, at least 1.
 
     yolo_seg_param: object_scale 5.  The other fields have no effect.
     Source: MobileNet-YOLO.
@@ -50,7 +50,7 @@ class YoloSeg(LossLayer):
         if len(bottom) > 2:
             n, channels, height, width = bottom[0].shape
             places = bottom[2].read_data().reshape(n, channels).sum(0)
-            factor = self.scale * (2 - places / (n * height * width - places))
+            factor = self.scale * (2 - places / np.maximum(n * height * width - places, 1))
             scale = np.where(masks > 0.5, factor.astype(self.dtype)[:, None, None], self.dtype.type(self.scale))
         d = np.multiply(logistic(bottom[0].read_data()) - masks, scale, out=self.diff.data)
         top[0].data[...] = np.vdot(d, d) / self.batch_size(bottom)

@@ -31,8 +31,8 @@ class BinaryWeights(Layer):
     def forward_cpu(self, bottom, top):
         if self.binarizes:
             w = self.blobs[0].read_data()
-            rows = w.reshape(len(w), -1)
-            alpha = np.abs(rows).mean(1, dtype=rows.dtype)[:, None] if self.use_alpha else rows.dtype.type(1)
+            rows = w.reshape(len(w), self.blobs[0].count_range(1))
+            alpha = np.abs(rows).mean(1, dtype=rows.dtype)[:, None] if self.use_alpha and w.size else w.dtype.type(1)
             self._binary_blob().data = np.where(rows >= 0, alpha, -alpha).reshape(w.shape)
         with self._with_binary():
             super().forward_cpu(bottom, top)

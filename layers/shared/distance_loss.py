@@ -43,6 +43,8 @@ class DistanceLoss(LossLayer):
     def top_shapes(self, bottom_shapes):
         super().top_shapes(bottom_shapes)
         d, labels = bottom_shapes[:2]
+        if 0 in d[1:]:
+            raise self.error(f"bottom 0 must be distances (N, K) from at least one centre, got {d}")
         if math.prod(labels) != d[0]:
             raise self.error(f"bottom 1 must hold one label for each of the {d[0]} samples, got {labels}")
         return [(), (self.statistics,)]
@@ -50,7 +52,7 @@ class DistanceLoss(LossLayer):
     def reshape(self, bottom, top):
         super().reshape(bottom, top)
         self.batch = bottom[0].shape[0]
-        self.centres = bottom[0].count // max(self.batch, 1)
+        self.centres = bottom[0].count_range(1)
         self.slopes.reshape(self.batch, self.centres)
         self.sums.reshape(3, self.batch)  # of each sample: the cost, d_l, the sum of the others
 

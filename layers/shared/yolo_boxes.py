@@ -53,7 +53,7 @@ def read_anchors(layer: Layer, biases: Sequence[float], numbers: Sequence[int]) 
 
 def check_map(layer: Layer, index: int, shape: Shape, anchors: int, numbers: int) -> None:
     """Raise LayerError unless bottom `index` is a map of so many anchors with so many numbers each."""
-    if len(shape) != 4 or shape[1] != anchors * numbers:
+    if len(shape) != 4 or shape[1] != anchors * numbers or 0 in shape[2:]:
         raise layer.error(
             f"bottom {index} must be (N, {anchors * numbers}, H, W), {numbers} numbers for each of {anchors} anchors, "
             f"got {shape}"

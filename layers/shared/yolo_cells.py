@@ -39,14 +39,14 @@ class Cells(NamedTuple):
     def parts(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Return views of predictions: classes (N, C, S S), confidences (N, B, S S), boxes (N, B, 4, S S)."""
         count = self.side * self.side
-        x = x.reshape(len(x), -1, count)
+        x = x.reshape(len(x), self.classes + 5 * self.boxes, count)
         boxes = x[:, self.classes + self.boxes :].reshape(len(x), self.boxes, 4, count)
         return x[:, : self.classes], x[:, self.classes : self.classes + self.boxes], boxes
 
     def labels(self, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
         """Return difficult, is-object, class, each (N, S S), and boxes (N, S S, 4), centre and size in the image."""
         count = self.side * self.side
-        rows = labels.reshape(len(labels), -1)
+        rows = labels.reshape(len(labels), 7 * count)
         difficult, objects, classes = (rows[:, k * count : (k + 1) * count] for k in range(3))
         return difficult != 0, objects != 0, classes, rows[:, 3 * count :].reshape(len(rows), count, 4)
 

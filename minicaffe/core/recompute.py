@@ -39,10 +39,11 @@ def plan_for(net: Net, sharing: Sharing) -> Plan | None:
         return DiffPlan(net) if sharing is Sharing.FORGET else None
     if sharing is Sharing.FORGET:
         return DataPlan(net) if all(map(known, net.layers)) else None
-    return RecomputingPlan(net) if all(map(_repeatable, net.layers)) else None
+    return RecomputingPlan(net) if all(map(repeatable, net.layers)) else None
 
 
-def _repeatable(layer: Layer) -> bool:
+def repeatable(layer: Layer) -> bool:
+    """Whether forward of the layer, which is set up, gives the same again and changes nothing else."""
     return layer.phase == TEST and (known(layer) if layer.repeatable is None else layer.repeatable)
 
 

@@ -2,8 +2,9 @@
 
     y = (x - mean) * scale
 
-x is cropped, at a random position in TRAIN, in the centre in TEST; a mean image is cropped at the same position.  If
-`mirror` is set, y is flipped left to right with probability 1/2, in both phases, as in the original.
+x is cropped, at a random position in TRAIN, in the centre in TEST; a mean image is cropped at the same position, but in
+the centre where images have random sizes.  If `mirror` is set, y is flipped left to right with probability 1/2, in both
+phases, as in the original.
 
 Of forks, in both phases: one of several resize_param, and noise_param, is drawn for each image; random_crop_on_test;
 vertical_mirror and random_90_deg_rot turn y after all else (ducha-aiki's).  random_resize_param,
@@ -109,6 +110,9 @@ class BatchTransformer:
         self._resizers, self._noises = _choice(Resizer, param, "resize_param"), _choice(Noise, param, "noise_param")
         self.random_size, self._pad = random_size_of(param, self.crop), param.pad
         self.geometry = Geometry(param.geometry_param) if param.geometry_param.prob > 0 else None
+        self._mean_of_crop = self.random_size is not None and bool(self.mean_file)
+        if self._mean_of_crop and self.mean is not None:
+            self.mean = self._centre_of(self.mean)
         self.resizer = self._resizers.policies[0] if self._resizers else None
         self.noise = self._noises.policies[0] if self._noises else None
         for name in self.not_applied:
@@ -318,7 +322,7 @@ class BatchTransformer:
                 f": {name(0)} is gray, and there are 3 channels with force_color: true in transform_param, if records "
                 "are encoded, and with is_color: true in ImageData"
             )
-        if self.mean_file and self.mean.shape != tuple(shape):
+        if self.mean_file and self.mean.shape != (self._cropped(shape) if self._mean_of_crop else tuple(shape)):
             raise DataError(
                 f"mean file {self.mean_file} has shape {self.mean.shape}, but the images {tuple(shape)}{of_gray}"
             )
@@ -327,6 +331,16 @@ class BatchTransformer:
                 f"transform_param: mean_value must be given once or once per channel: "
                 f"got {len(self.mean)} for {shape[0]} channels{of_gray}"
             )
+
+    def _centre_of(self, mean: np.ndarray) -> np.ndarray:
+        """Return the part of a mean image in its centre that has the size of the crop."""
+        size = mean.shape[-2:]
+        if any(whole < crop for whole, crop in zip(size, self.crop)):
+            raise DataError(
+                f"mean file {self.mean_file} has shape {mean.shape}, smaller than the crop, {tuple(self.crop)}"
+            )
+        top, left = ((whole - crop) // 2 for whole, crop in zip(size, self.crop))
+        return mean[..., top : top + self.crop[0], left : left + self.crop[1]]
 
     def _cropped(self, shape: Sequence[int]) -> tuple[int, int, int]:
         channels, height, width = shape
@@ -355,7 +369,7 @@ class BatchTransformer:
         if self.mean is None:
             np.copyto(out[..., ::-1] if flip else out, source, casting="unsafe")
             return
-        mean = self.mean[:, top:bottom, left:right] if self.mean_file else self.mean
+        mean = self.mean[:, top:bottom, left:right] if self.mean_file and not self._mean_of_crop else self.mean
         if flip:  # in two steps: a copy is fast in reverse order, arithmetic is not
             out[..., ::-1] = np.subtract(source, mean)
         else:

@@ -94,7 +94,7 @@ def test_all_types_of_master_are_registered():
     ("name", "sentence"),
     [
         ("Convolutoin", '(did you mean "Convolution", "NdConvolution" or "Deconvolution"?)'),
-        ("ReLu6", '(did you mean "ReLU6", "ReLU" or "PReLU"?)'),
+        ("ReLu6", '(did you mean "ReLU6", "ReLU" or "RReLU"?)'),
         ("FcRistretto", "it belongs to Ristretto"),
         ("Qwertz", ""),
     ],

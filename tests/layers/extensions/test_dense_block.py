@@ -150,5 +150,5 @@ def test_other_sizes_between_passes(engine):
 def test_errors(text, message):
     with pytest.raises(LayerError, match=f"^DenseBlock layer 'layer': {message}"):
         build_layer(text, np.zeros((1, 2, 3, 3)))
-    with pytest.raises(LayerError, match=r"bottom 0 must be \(N, C, H, W\), got \(1, 2\)"):
+    with pytest.raises(LayerError, match=r"bottom 0 must be \(N, C, H, W\) with channels, got \(1, 2\)"):
         build_layer(block(), np.zeros((1, 2)))

@@ -46,6 +46,13 @@ def test_steps_and_loss(engine, weighted):
     assert_close(bottom[0].read_diff(), 0.7 * steps / 2, rtol=1e-5)
 
 
+def test_a_class_in_all_places(engine):
+    """No other places are left to divide by."""
+    one = np.ones((1, 1, 2, 2))
+    _, _, top = run_layer(loss("object_scale: 0.2"), 0 * one, one, np.full((1, 1), 4.0), dtype=np.float32)
+    assert_close(top[0].read_data(), 4 * (0.2 * (2 - 4) * -0.5) ** 2)
+
+
 @pytest.mark.parametrize(
     ("shapes", "words"),
     [
