@@ -127,14 +127,16 @@ def _unmarked_warp(layer: LayerParameter) -> bool:
 def needs_names_upgrade(net: NetParameter) -> bool:
     """Whether a layer has a field, or is of a type, that a fork has under the name of another one."""
     return any(
-        layer.data_param.HasField("random_order") or _has_label(layer) or _is_map_loss(layer) for layer in net.layer
+        layer.data_param.HasField("random_order") or _has_label(layer) or _is_map_loss(layer) or _gives_losses(layer)
+        for layer in net.layer
     )
 
 
 def upgrade_names(net: NetParameter) -> None:
     """Give random_order of data_param (Tongcheng) to shuffle, has_label of image_data_param (DeepLab) to label_type.
 
-    MS-CNN's DetectionLoss, which has cls_num, becomes MapDetectionLoss; DetectionLoss is YOLO v1's.
+    MS-CNN's DetectionLoss, which has cls_num, becomes MapDetectionLoss; DetectionLoss is YOLO v1's.  Cascade R-CNN's
+    SoftmaxWithLoss with three tops becomes SoftmaxWithLossOHEM.
     """
     for layer in net.layer:
         if layer.data_param.HasField("random_order"):
@@ -146,10 +148,16 @@ def upgrade_names(net: NetParameter) -> None:
             layer.image_data_param.ClearField("has_label")
         if _is_map_loss(layer):
             layer.type = "MapDetectionLoss"
+        if _gives_losses(layer):
+            layer.type = "SoftmaxWithLossOHEM"
 
 
 def _is_map_loss(layer: LayerParameter) -> bool:
     return layer.type == "DetectionLoss" and layer.detection_loss_param.HasField("cls_num")
+
+
+def _gives_losses(layer: LayerParameter) -> bool:
+    return layer.type == "SoftmaxWithLoss" and len(layer.top) > 2
 
 
 def _has_label(layer: LayerParameter) -> bool:
