@@ -9,6 +9,7 @@ from minicaffe.cuda import ops
 from minicaffe.cuda.memory import DeviceBuffer
 from minicaffe.cuda.random import DeviceStream
 from minicaffe.proto import TRAIN
+from minicaffe.proto.caffe_pb2 import DropoutParameter
 
 
 @register("Dropout")
@@ -32,7 +33,10 @@ class Dropout(Layer):
         return f"{layer_param.dropout_param.dropout_ratio:g}"
 
     def setup(self, bottom, top):
-        param = self.layer_param.dropout_param
+        self.read_param(self.layer_param.dropout_param)
+
+    def read_param(self, param: DropoutParameter) -> None:
+        """Read all fields of `param`."""
         ratio = param.dropout_ratio
         if not 0 <= ratio < 1:
             raise self.error(f"dropout_ratio must be at least 0 and below 1, got {ratio:g}")
@@ -42,7 +46,7 @@ class Dropout(Layer):
         self.scale_kept = 1.0 if param.scale_train else 1 - ratio  # the factor where nothing is dropped
         self.passes_through = not self.drops and self.scale_kept == 1
         self.mask = Blob((), self.dtype)  # 0 or scale
-        self.device_rng = None
+        self.device_rng: DeviceStream | None = None
 
     @property
     def repeatable(self):  # type: ignore[override]  # nothing sets it

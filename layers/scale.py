@@ -5,8 +5,10 @@ import math
 import numpy as np
 
 from minicaffe.core.registry import register
+from minicaffe.cuda import ops
 from minicaffe.layers.shared.broadcast import Broadcast
 from minicaffe.layers.shared.views import channel_products
+from minicaffe.proto.caffe_pb2 import ScaleParameter
 
 
 @register("Scale")
@@ -27,7 +29,11 @@ class Scale(Broadcast):
         return False if self.limited else None  # a pass changes the scale
 
     def setup(self, bottom, top):
-        param = self.layer_param.scale_param
+        self.read_param(self.layer_param.scale_param, bottom)
+
+    def read_param(self, param: ScaleParameter, bottom) -> None:
+        """Read all fields of `param`."""
+        self.param = param
         self.read_axes(param, bottom)
         if not param.HasField("filler"):
             param.filler.type, param.filler.value = "constant", 1  # other layers default to 0
@@ -41,7 +47,7 @@ class Scale(Broadcast):
         self.bias_index = (1 if self.learned else 0) if param.bias_term else None
 
     def param_shapes(self, bottom_shapes):
-        shape, param = self.operand_shape(bottom_shapes), self.layer_param.scale_param
+        shape, param = self.operand_shape(bottom_shapes), self.param
         scale = [(shape, param.filler)] if self.learned else []
         return scale + ([(shape, param.bias_filler)] if param.bias_term else [])
 
@@ -72,7 +78,7 @@ class Scale(Broadcast):
 
     def forward_gpu(self, bottom, top):
         if self.limited:
-            self.kernel("limit")(self.blobs[0].count, *self.limits, self.blobs[0].mutable_gpu_data())
+            ops.limit(self.blobs[0].count, *self.limits, self.blobs[0].mutable_gpu_data(), self.dtype)
         x = bottom[0].gpu_data()
         s = (self.blobs[0] if self.learned else bottom[1]).gpu_data()
         b = 0 if self.bias_index is None else self.blobs[self.bias_index].gpu_data()

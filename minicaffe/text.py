@@ -84,6 +84,11 @@ def is_utf16(content: bytes) -> bool:
     return _UTF16.match(content) is not None
 
 
+def number_names(name: str, count: int) -> list[str]:
+    """Return a name for each number of a blob: that of the blob for one, "name[0]" and so on for several."""
+    return [name] if count == 1 else [f"{name}[{i}]" for i in range(count)]
+
+
 def csv_text(rows: Iterable[Iterable[Any]], delimiter: str = ",") -> str:
     """Format rows of numbers and texts as CSV.
 

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from minicaffe.text import number_names
+
 MOST = 1000  #: points of a curve
+_MOST_NUMBERS = 20  #: of an output
 
 
 class Series:
@@ -48,7 +51,8 @@ class Curves:
     """Observer of a solver, part of it, that keeps the curves of the training in this process.
 
     loss: of each iteration, as far as it was read (see `Solver.observers`).  rate: the learning rates of the updates.
-    tests: the mean outputs of the test nets, by the net's index and the output's name; not those of several values.
+    tests: the mean outputs of the test nets, by the net's index and the output's name; each number of one with several
+    has a name of its own, name[0] and so on, up to 20.
     It is no part of snapshots; `restore` drops the values from its iteration on.
     """
 
@@ -66,8 +70,9 @@ class Curves:
     def on_test(self, solver: Any, net_id: int, scores: dict[str, list[float]]) -> None:
         """Called after a test: keep its scores."""
         for name, values in scores.items():
-            if len(values) == 1:
-                self.tests.setdefault((net_id, name), Series()).add(solver.iter, values[0])
+            if len(values) <= _MOST_NUMBERS:
+                for each, value in zip(number_names(name, len(values)), values):
+                    self.tests.setdefault((net_id, each), Series()).add(solver.iter, value)
 
     def go_back(self, iteration: int) -> None:
         """Drop the values from an iteration on, which is going to be run again."""

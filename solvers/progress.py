@@ -13,6 +13,7 @@ from minicaffe.progress.choice import suitable
 from minicaffe.progress.display import Display
 from minicaffe.progress.parts import Bar, Part, duration, speed
 from minicaffe.progress.terminal import StatusLine, below_log
+from minicaffe.text import number_names
 
 log = logging.getLogger("minicaffe")
 
@@ -74,10 +75,10 @@ class TrainingProgress:
     def on_test(self, solver: Any, net_id: int, scores: dict[str, list[float]]) -> None:
         """Called after a test: keep its accuracy or mAP, and exclude the test's time from the rate."""
         detection = solver.param.eval_type == "detection"
-        single = [(name, values) for name, values in scores.items() if len(values) == 1]
-        named = [(name, values) for name, values in single if detection or "acc" in name.lower()]
+        named = [(name, values) for name, values in scores.items() if values and (detection or "acc" in name.lower())]
         if named:
-            self._accuracy = f"{named[0][0]} {named[0][1][0]:.4f}"
+            name, values = min(named, key=lambda each: len(each[1]) > 1)  # the first one of a single number, if any
+            self._accuracy = f"{number_names(name, len(values))[0]} {values[0]:.4f}"
         if self._test_began is not None and net_id == len(solver.test_nets) - 1:
             self._test_seconds = time.monotonic() - self._test_began
             shifted = [(when + self._test_seconds, it) for when, it in self._recent]

@@ -1,4 +1,4 @@
-// Resample, Downsample, Accum: pictures of another size, with the weights of rows and columns in tables: for each new place
+// layers/shared/resampling.py: pictures of another size, with the weights of rows and columns in tables: for each new place
 // the first old one, and the weights of `taps` places from there on.
 
 // The picture of a sample's `channels`, which are those from `start` on of `of` in memory.

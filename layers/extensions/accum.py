@@ -34,7 +34,8 @@ class Accum(Layer):
     def top_shapes(self, bottom_shapes):
         for i, shape in enumerate(bottom_shapes):
             if len(shape) != 4 or 0 in shape[2:] or shape[0] != bottom_shapes[0][0]:
-                raise self.error(f"bottom {i} must be (N, C, H, W) with N {bottom_shapes[0][0]}, got {shape}")
+                samples = f" with N {bottom_shapes[0][0]}" if i else ""
+                raise self.error(f"bottom {i} must be (N, C, H, W){samples}, got {shape}")
         joined = bottom_shapes[:-1] if self.param.have_reference else bottom_shapes
         return [(bottom_shapes[0][0], sum(shape[1] for shape in joined), *self._size(bottom_shapes))]
 

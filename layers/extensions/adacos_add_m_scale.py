@@ -31,14 +31,22 @@ class AdaCosAddmScale(CosinAddm):
     def kernel_file(cls):
         return "extensions/cosin_add_m"
 
+    @property
+    def margin(self):
+        return self.layer_param.adacos_add_m_scale_param.m
+
     def setup(self, bottom, top):
         param = self.layer_param.adacos_add_m_scale_param
         if param.num_classes < 3:
             raise self.error(f"num_classes must be at least 3, got {param.num_classes}")
-        self.layer_param.cosin_add_m_param.m = param.m
         super().setup(bottom, top)
         self.scale = Blob((1,), self.dtype)
         self.scale.data[0] = math.sqrt(2) * math.log(param.num_classes - 1)
+        self.sums = Blob((), self.dtype)  # on the device, of each sample: of exp(s x), of arccos x
+
+    def reshape(self, bottom, top):
+        super().reshape(bottom, top)
+        self.sums.reshape(2, self.samples)
 
     def state(self):
         return {**super().state(), "scale": float(self.scale.read_data()[0])}
@@ -51,6 +59,8 @@ class AdaCosAddmScale(CosinAddm):
         super().forward_cpu(bottom, top)
         x, scale = bottom[0].read_data().reshape(self.samples, self.classes), self.scale.data
         labels = self.kept.read_data()[0].astype(np.int32)
+        if not x.size:
+            return
         powers, rows = np.exp(scale[0] * x), np.flatnonzero(labels >= 0)
         powers[rows, labels[rows]] = 1
         angle = min(np.arccos(np.clip(x, -1, 1)).mean(), math.pi / 4)
@@ -65,9 +75,10 @@ class AdaCosAddmScale(CosinAddm):
     def forward_gpu(self, bottom, top):
         super().forward_gpu(bottom, top)
         x, scale = bottom[0].gpu_data(), self.scale.mutable_gpu_data()
-        if self.samples:
-            adapt = kernel("extensions/adacos_add_m_scale", "adapt", self.dtype)
-            adapt.launch((1, 1), 256, self.samples, self.classes, x, self.kept.gpu_data(), scale)
+        if bottom[0].count:
+            sums, kept = self.sums.mutable_gpu_data(), self.kept.gpu_data()
+            self._adacos("sums").launch((self.samples, 1), 256, self.samples, self.classes, x, kept, scale, sums)
+            self._adacos("adapt").launch((1, 1), 256, self.samples, self.classes, sums, scale)
         self._scaled_gpu(top[0].count, top[0].mutable_gpu_data())
 
     def backward_gpu(self, top, propagate_down, bottom):
@@ -76,4 +87,8 @@ class AdaCosAddmScale(CosinAddm):
             self._scaled_gpu(bottom[0].count, bottom[0].mutable_gpu_diff())
 
     def _scaled_gpu(self, n, values):
-        kernel("extensions/adacos_add_m_scale", "scaled", self.dtype)(n, self.scale.gpu_data(), values)
+        scale_all = kernel("extensions/channel_scale", "scale_all", self.dtype)
+        scale_all(n, self.scale.gpu_data(), values, values)
+
+    def _adacos(self, name):
+        return kernel("extensions/adacos_add_m_scale", name, self.dtype)

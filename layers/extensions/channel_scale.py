@@ -55,7 +55,7 @@ class ChannelScale(Layer):
 
     def top_shapes(self, bottom_shapes):
         x, s = bottom_shapes
-        if len(x) < 2 or s[:1] != x[:1] or math.prod(s) * x[1] != math.prod(x):
+        if len(x) < 2 or s[:1] != x[:1] or math.prod(s) != x[0] * math.prod(x[2:]):
             raise self.error(f"bottoms must be (N, C, ...) and one number for each sample and place, got {x} and {s}")
         return [x, (1,)]
 
@@ -65,7 +65,7 @@ class ChannelScale(Layer):
 
     def forward_cpu(self, bottom, top):
         x, s, y = bottom[0].read_data(), bottom[1].read_data(), top[0].data
-        if self.updates:
+        if self.updates and s.size:
             scale, mean = self.blobs[0].data, np.abs(s).mean()
             scale[...] = np.clip(np.where(scale < 0, mean, 0.99 * scale + 0.01 * mean), *self.limits)
         if self.common:

@@ -58,8 +58,8 @@ class Correlation(Layer):
 
     def top_shapes(self, bottom_shapes):
         a, b = bottom_shapes
-        if len(a) != 4 or a != b:
-            raise self.error(f"bottoms must be two blobs (N, C, H, W) of one shape, got {a} and {b}")
+        if len(a) != 4 or a != b or not a[1]:
+            raise self.error(f"bottoms must be two blobs (N, C, H, W) of one shape, with channels, got {a} and {b}")
         sizes = []
         for size, pad, border in zip(a[2:], self.pads, self.borders):
             room = size + 2 * pad - 2 * border - self.kernel_size + 1

@@ -28,7 +28,7 @@ class CosinAddm(LabelMargin):
 
     def setup(self, bottom, top):
         super().setup(bottom, top)
-        m = self.layer_param.cosin_add_m_param.m
+        m = getattr(self.layer_param, self.param_field).m
         self.cosine, self.sine = math.cos(m), math.sin(m)
         self.least, self.drop = math.cos(math.pi - m), math.sin(math.pi - m) * m
 

@@ -7,7 +7,16 @@ import numpy as np
 from minicaffe.core.layer import Layer
 from minicaffe.core.registry import register
 from minicaffe.core.stored_weights import StoredArray
-from minicaffe.layers.shared.augmentation import COEFFICIENTS, Draws, from_row, matrix, schedule, to_row
+from minicaffe.data.warp import bilinear
+from minicaffe.layers.shared.augmentation import (
+    COEFFICIENTS,
+    Draws,
+    check_rows,
+    from_row,
+    given_rows,
+    matrix,
+    to_row,
+)  # fmt: skip
 from minicaffe.layers.shared.recoloring import CHROMATIC, EFFECTS, EIGEN, ColorSpace, changes, recolored, with_effects
 from minicaffe.proto import TRAIN, caffe_pb2
 
@@ -53,12 +62,10 @@ class DataAugmentation(Layer):
 
     def setup(self, bottom, top):
         self.param = param = self.layer_param.augmentation_param
-        self.draws, self.factors = Draws(self, param), self.layer_param.coeff_schedule_param
+        self.draws = Draws(self)
         self.crops = param.HasField("crop_width") and param.HasField("crop_height")
         self.given = len(bottom) > 1  # coefficients
         self.draws_now = self.crops and not self.given and (self.phase == TRAIN or param.augment_during_test)
-        if self.factors.half_life <= 0:
-            raise self.error("half_life must be above 0")
         if len(param.chromatic_eigvec) not in (0, 9):
             raise self.error(f"chromatic_eigvec must have 9 numbers, got {len(param.chromatic_eigvec)}")
         for i in range(3 if param.recompute_mean else 1):
@@ -75,8 +82,8 @@ class DataAugmentation(Layer):
         x, *given = bottom_shapes
         if len(x) != 4:
             raise self.error(f"bottom 0 must be (N, C, H, W), got {x}")
-        if given and (given[0][:1] != x[:1] or np.prod(given[0][1:]) != len(COEFFICIENTS)):
-            raise self.error(f"bottom 1 must be ({x[0]}, {len(COEFFICIENTS)}, 1, 1), got {given[0]}")
+        for shape in given:
+            check_rows(self, 1, shape, x[0])
         size = (self.param.crop_height, self.param.crop_width) if self.crops else x[2:]
         if not (0 < size[0] <= x[2] and 0 < size[1] <= x[3]):
             raise self.error(f"the crop of height and width {tuple(size)} must be in bottom 0, got {x}")
@@ -100,7 +107,7 @@ class DataAugmentation(Layer):
         x, y, generator = bottom[0].read_data(), top[0].data, self.rng.generator()
         if self.phase == TRAIN:
             self.blobs[0].data[...] += 1
-        rows = bottom[1].read_data() if len(bottom) > 1 else self._rows(x.shape, y.shape, generator)
+        rows = given_rows(self, 1, bottom[1]) if len(bottom) > 1 else self._rows(x.shape, y.shape, generator)
         for blob in top[1:]:
             blob.data[...] = np.reshape(rows, blob.shape)
         if self.crops:
@@ -116,7 +123,7 @@ class DataAugmentation(Layer):
         rows = np.zeros((shape[0], len(COEFFICIENTS)))
         if not self.draws_now:
             return rows
-        factor = schedule(self.factors, int(self.blobs[0].read_data().item()))
+        factor = self.draws.factor(int(self.blobs[0].read_data().item()))
         for n, row in enumerate(rows):
             moved = self.draws.spatial(generator, factor, row, shape[2:], crop[2:])
             rows[n] = moved + to_row(self.draws.others(generator, factor))
@@ -143,7 +150,7 @@ class DataAugmentation(Layer):
     def _subtract_mean(self, y) -> None:
         if self.param.recompute_mean:
             count, places, channels = (blob.read_data() for blob in self.blobs)
-            if self.phase == TRAIN and count.item() <= self.param.recompute_mean:
+            if self.phase == TRAIN and len(y) and count.item() <= self.param.recompute_mean:
                 self.blobs[1].data[...] = places = places + (y.mean(0) - places) / count.item()
                 self.blobs[2].data[...] = channels = places.mean((2, 3), keepdims=True)
             y -= places if self.param.mean_per_pixel else channels
@@ -159,7 +166,4 @@ def sampled(picture: np.ndarray, position: np.ndarray, crop: tuple[int, int]) ->
         np.clip(np.tensordot(line, places, 1), 0, max(size - _MARGIN, 0))
         for line, size in zip(position, picture.shape[:0:-1])
     ]
-    (left, far_w), (top, far_h) = ((np.floor(p).astype(np.intp), p - np.floor(p)) for p in at)
-    right, below = np.minimum(left + 1, picture.shape[2] - 1), np.minimum(top + 1, picture.shape[1] - 1)
-    above = (1 - far_w) * picture[:, top, left] + far_w * picture[:, top, right]
-    return (1 - far_h) * above + far_h * ((1 - far_w) * picture[:, below, left] + far_w * picture[:, below, right])
+    return bilinear(picture, *at)

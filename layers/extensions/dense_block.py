@@ -54,8 +54,8 @@ class DenseBlock(Layer):
         for name, value in _FIXED.items():
             if getattr(param, name) != value:
                 raise self.error(f"{name} must be {value}, got {getattr(param, name)}")
-        if bottom[0].num_axes != 4:
-            raise self.error(f"bottom 0 must be (N, C, H, W), got {bottom[0].shape}")
+        if bottom[0].num_axes != 4 or not bottom[0].shape[1]:
+            raise self.error(f"bottom 0 must be (N, C, H, W) with channels, got {bottom[0].shape}")
         self.channels = bottom[0].shape[1]
         for i in range(10 * self.count + 1 if self.bottleneck else 5 * self.count + 1):
             own = self.layer_param.param[i] if i < len(self.layer_param.param) else self.layer_param.param.add()

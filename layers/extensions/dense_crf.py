@@ -94,7 +94,7 @@ class DenseCRF(Layer):
         y[...] = 0
         for n, (rows, columns), kernels in self.samples(bottom):
             part = bottom[0].read_data()[n, :, :rows, :columns]
-            x = part.reshape(len(part), -1)
+            x = part.reshape(len(part), rows * columns)
             q = np.empty_like(x)
             softmax(x[None], q[None])
             for _ in range(self.steps):

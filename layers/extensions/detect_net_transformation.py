@@ -11,6 +11,7 @@ from minicaffe.core.layer import Layer
 from minicaffe.core.registry import register
 from minicaffe.data.image import resize
 from minicaffe.data.mean import read_mean
+from minicaffe.data.warp import bilinear
 from minicaffe.errors import DataError
 from minicaffe.layers.shared.coverage import Coverage
 from minicaffe.proto import TRAIN
@@ -73,10 +74,10 @@ class DetectNetTransformation(Layer):
 
     def top_shapes(self, bottom_shapes):
         images, boxes = bottom_shapes
-        if len(images) != 4 or images[1] != 3:
-            raise self.error(f"bottom 0 must be (N, 3, H, W), got {images}")
-        if len(boxes) != 4 or boxes[0] != images[0] or boxes[3] != _ROW:
-            raise self.error(f"bottom 1 must be ({images[0]}, 1, R, {_ROW}), got {boxes}")
+        if len(images) != 4 or images[1] != 3 or 0 in images[2:]:
+            raise self.error(f"bottom 0 must be images (N, 3, H, W), got {images}")
+        if len(boxes) != 4 or boxes[:2] != (images[0], 1) or boxes[2] < 1 or boxes[3] != _ROW:
+            raise self.error(f"bottom 1 must be ({images[0]}, 1, R, {_ROW}) with at least one row, got {boxes}")
         return [(images[0], 3, *self.crop), (images[0], self.coverage.channels, *self.coverage.grid)]
 
     def forward_cpu(self, bottom, top):
@@ -160,12 +161,8 @@ def rotated(image: np.ndarray, angle: float) -> np.ndarray:
     rows, columns = np.indices(whole)
     x, y = np.tensordot(np.linalg.inv(matrix[:, :2]), np.stack([columns, rows]) - matrix[:, 2, None, None], 1)
     inside = (x >= 0) & (y >= 0) & (x <= image.shape[2] - 1) & (y <= image.shape[1] - 1)
-    left, top = (np.floor(np.where(inside, p, 0)).astype(int) for p in (x, y))
-    right, below = np.minimum(left + 1, image.shape[2] - 1), np.minimum(top + 1, image.shape[1] - 1)
-    far_w, far_h = np.where(inside, x - left, 0), np.where(inside, y - top, 0)
-    above = (1 - far_w) * image[:, top, left] + far_w * image[:, top, right]
-    under = (1 - far_w) * image[:, below, left] + far_w * image[:, below, right]
-    return np.where(inside, (1 - far_h) * above + far_h * under, 0).astype(np.float32)
+    values = bilinear(image, *(np.where(inside, at, 0) for at in (x, y)))
+    return np.where(inside, values, 0).astype(np.float32)
 
 
 def recolored(image: np.ndarray, hue: float, saturation: float) -> np.ndarray:

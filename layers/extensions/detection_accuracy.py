@@ -1,16 +1,11 @@
 """DetectionAccuracy: which classes of a map of boxes are right, and how well its boxes overlap the annotated ones."""
 
-import numpy as np
-
-from minicaffe.core.layer import Layer
 from minicaffe.core.registry import register
-from minicaffe.layers.shared.map_boxes import decoded
-from minicaffe.layers.shared.map_labels import MapLabels
-from minicaffe.layers.shared.pixel_boxes import CodeStatistics
+from minicaffe.layers.shared.map_accuracy import MapAccuracy
 
 
 @register("DetectionAccuracy")
-class DetectionAccuracy(Layer):
+class DetectionAccuracy(MapAccuracy):
     """Accuracy of all places that count and of those with an object; the mean overlap of the boxes at these.
 
     bottoms: a map (N, K + 4, H, W), scores of K classes, the first the background, then the code of the box; its labels
@@ -30,50 +25,14 @@ class DetectionAccuracy(Layer):
     """
 
     fork = "MS-CNN"
-    family = "loss"
-    more_params = ("loss_param", "bbox_reg_param")
     exact_num_bottom = 2
-    min_top, max_top = 1, 2
-    capturable = False  # works on the host
-    in_place = False
-    backward_reads = ()
+    last_wins = True
+
+    def message(self):
+        return self.layer_param.detection_accuracy_param
 
     def setup(self, bottom, top):
-        self.param, self.statistics = self.layer_param.detection_accuracy_param, CodeStatistics(self)
-        self.labels = MapLabels(self, self.param)
-        if not 1 <= self.param.top_k <= self.param.cls_num:
-            raise self.error(f"top_k must be from 1 to cls_num {self.param.cls_num}, got {self.param.top_k}")
-
-    def top_shapes(self, bottom_shapes):
-        self.labels.check(*bottom_shapes)
-        return [(1, 1, 1, 2), (1, 1, 1, 1)]
-
-    def forward_cpu(self, bottom, top):
-        x, labels = (blob.read_data() for blob in bottom)
-        classes, counted = self.labels.classes(labels)
-        counted &= (classes != 0) | (labels[:, 5] < self.param.bg_threshold)
-        scores, objects = x[:, :-4], classes != 0
-        own = np.take_along_axis(scores, np.where(counted, classes, 0)[:, None], 1)
-        number = np.arange(scores.shape[1])[:, None, None]  # of equal scores, the last class comes first
-        better = (scores > own) | ((scores == own) & (number > classes[:, None]))
-        right = better.sum(1) < self.param.top_k
-        top[0].data = np.array([_mean(right[counted]), _mean(right[counted & objects])]).reshape(1, 1, 1, 2)
-        if len(top) > 1:
-            top[1].data[...] = _mean(self._overlaps(x, labels, counted & objects))
-
-    def _overlaps(self, x: np.ndarray, labels: np.ndarray, which: np.ndarray) -> np.ndarray:
-        """Return the intersection over union of the boxes at some places with the annotated ones."""
-        n, row, column = np.nonzero(which)
-        codes = self.statistics.restored(x[n, -4:, row, column])
-        field = np.array([[self.param.field_w, self.param.field_h]], x.dtype)
-        places = np.column_stack([column, row])
-        centre, size = decoded(codes, field, places, self.param.downsample_rate, self.param)
-        truth = labels[n, 1:5, row, column]
-        low = np.maximum(centre - size / 2, truth[:, :2] - truth[:, 2:] / 2)
-        high = np.minimum(centre + size / 2, truth[:, :2] + truth[:, 2:] / 2)
-        shared = np.maximum(high - low, 0).prod(1)
-        return shared / np.maximum(size.prod(1) + truth[:, 2:].prod(1) - shared, np.finfo(x.dtype).tiny)
-
-
-def _mean(values: np.ndarray) -> float:
-    return float(values.mean()) if values.size else -1.0
+        super().setup(bottom, top)
+        self.top_k = self.param.top_k
+        if not 1 <= self.top_k <= self.param.cls_num:
+            raise self.error(f"top_k must be from 1 to cls_num {self.param.cls_num}, got {self.top_k}")

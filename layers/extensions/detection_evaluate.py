@@ -1,7 +1,8 @@
-"""DetectionEvaluate: compares the boxes of DetectionOutput with the annotated ones."""
+"""DetectionEvaluate: compares the boxes of DetectionOutput or FrcnnOutput with the annotated ones."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 import numpy as np
@@ -11,6 +12,7 @@ from minicaffe.core.registry import register
 from minicaffe.errors import DataError
 from minicaffe.layers.shared.boxes import overlaps
 from minicaffe.layers.shared.image_sizes import ImageSizes, in_pixels, resize_of
+from minicaffe.layers.shared.pixel_boxes import edges
 from minicaffe.saved import whole
 
 
@@ -21,6 +23,9 @@ class DetectionEvaluate(Layer):
     bottoms: detections (1, 1, D, 7), rows (image, class, confidence, xmin, ymin, xmax, ymax) as of DetectionOutput;
         annotated boxes (1, 1, M, 8), rows (image, class, instance, xmin, ymin, xmax, ymax, difficult), which end at the
         first row whose image is -1.  Images are counted within the batch.
+        Three bottoms are Cascade R-CNN's: detections (D, 7, 1, 1), rows (image, x1, y1, x2, y2, class, confidence) of
+        FrcnnOutput; annotated boxes (M, 8, 1, 1), rows (image, x1, y1, x2, y2, class, ignored, difficult), and sizes of
+        images (N, 2, 1, 1), as of EvalData.  These boxes are in pixels of the resized image.
     top: (1, 1, R, 5); first a row (-1, class, number of annotated boxes, -1, -1) for each class but the background;
         then a row (image, class, confidence, right, wrong) for each detection, by image, class and descending
         confidence.
@@ -37,9 +42,9 @@ class DetectionEvaluate(Layer):
     Source: Everingham et al., The PASCAL Visual Object Classes Challenge, 2010, section 4.2; Liu et al., SSD, 2016.
     """
 
-    fork = "SSD"
+    fork = "SSD; Cascade R-CNN"
     family = "loss"
-    exact_num_bottom = 2
+    min_bottom, max_bottom = 2, 3
     exact_num_top = 1
     always_reshape = True
     capturable = False  # the number of rows depends on values
@@ -59,19 +64,26 @@ class DetectionEvaluate(Layer):
         except DataError as error:
             raise self.error(str(error)) from error
         self.batch = 0  # images in a batch: the most that a batch has had
+        self.inputs: np.ndarray | None = None  # height and width of each resized image, of three bottoms
 
     @property
     def repeatable(self):  # type: ignore[override]  # nothing sets it
         return self.sizes is None  # else a pass goes on to the next images
 
     def top_shapes(self, bottom_shapes):
-        for i, (shape, columns) in enumerate(zip(bottom_shapes, (7, 8))):
-            if len(shape) != 4 or shape[:2] != (1, 1) or shape[3] != columns:
+        of_pixels = len(bottom_shapes) > 2
+        for i, (shape, columns) in enumerate(zip(bottom_shapes, (7, 8, 2))):
+            if of_pixels and (len(shape) < 2 or math.prod(shape[1:]) != columns):
+                raise self.error(f"bottom {i} must be (rows, {columns}, 1, 1), got {shape}")
+            if not of_pixels and (len(shape) != 4 or shape[:2] != (1, 1) or shape[3] != columns):
                 raise self.error(f"bottom {i} must be (1, 1, rows, {columns}), got {shape}")
         return [(1, 1, len(self.classes), 5)]
 
     def forward_cpu(self, bottom, top):
-        found, true = bottom[0].read_data()[0, 0], bottom[1].read_data()[0, 0]
+        found, true = (blob.read_data().reshape(-1, columns) for blob, columns in zip(bottom, (7, 8)))
+        self.inputs = bottom[2].read_data().reshape(-1, 2) if len(bottom) > 2 else None
+        if self.inputs is not None:
+            found, true = found[:, [0, 5, 6, 1, 2, 3, 4]], true[:, [0, 5, 6, 1, 2, 3, 4, 7]]
         end = np.flatnonzero(true[:, 0] == -1)
         true = true[: end[0]] if len(end) else true
         images = np.concatenate([found[:, 0], true[:, 0]])
@@ -85,7 +97,8 @@ class DetectionEvaluate(Layer):
         top[0].reshape(1, 1, len(rows), 5)
         top[0].data = rows.reshape(top[0].shape)
         if self.sizes:
-            self.batch = max(self.batch, int(images.max(initial=-1)) + 1)
+            count = int(images.max(initial=-1)) + 1 if self.inputs is None else len(self.inputs)
+            self.batch = max(self.batch, count)
             self.sizes.advance(self.batch)
 
     def state(self):
@@ -119,12 +132,23 @@ class DetectionEvaluate(Layer):
 
     def _comparable(self, image: int, own: np.ndarray, true: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return the corners of detections and of annotated boxes, such that areas and overlaps are those of VOC."""
-        own, true = own[:, 3:], true[:, 3:7]
-        if self.sizes is None:
-            return own, true
-        last = np.array([0, 0, 1, 1], own.dtype)  # the last pixel belongs to a box
-        own, true = (in_pixels(boxes, self.sizes[image], self.resize_param) + last for boxes in (own, true))
+        parts = own[:, 3:], true[:, 3:7]
+        if self.sizes is None and self.inputs is None:
+            return parts
+        own, true = (edges(self._in_pixels(image, boxes)) for boxes in parts)  # the last pixel belongs to a box
         return own, true
+
+    def _in_pixels(self, image: int, boxes: np.ndarray) -> np.ndarray:
+        """Return boxes (n, 4) in pixels of an image, or without its size in pixels of the resized one."""
+        if self.inputs is None:
+            assert self.sizes is not None
+            return in_pixels(boxes, self.sizes[image], self.resize_param)
+        if not 0 <= image < len(self.inputs):
+            raise self.error(f"bottom 2 has the sizes of {len(self.inputs)} images, but a box is of image {image}")
+        if self.sizes is None:
+            return boxes
+        size = self.sizes[image]
+        return boxes * np.tile(np.array([size.width, size.height], boxes.dtype) / self.inputs[image, ::-1], 2)
 
     def _judged(self, own: np.ndarray, true: np.ndarray, counted: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return 1 or 0 for each detection: whether it is right, and whether it is wrong.

@@ -9,9 +9,8 @@ import numpy as np
 
 from minicaffe.core.layer import Layer, Shape
 from minicaffe.core.registry import register
-from minicaffe.errors import DataError
 from minicaffe.layers.shared.boxes import decode, largest, suppress
-from minicaffe.layers.shared.detection_files import DetectionFiles, missing
+from minicaffe.layers.shared.detection_files import open_files
 from minicaffe.layers.shared.multibox_bottoms import count_priors
 
 _log = logging.getLogger(__name__)
@@ -61,22 +60,12 @@ class DetectionOutput(Layer):
         self.least = param.confidence_threshold if param.HasField("confidence_threshold") else -np.inf
         if param.visualize:
             _log.info("Layer %s: visualize has no effect, `minicaffe show --detections` draws the boxes", self.name)
-        self.files = self._files() if param.HasField("save_output_param") else None
+        labels = [label for label in range(self.classes) if label != param.background_label_id]
+        self.files = open_files(self, param, labels)
 
     @property
     def repeatable(self):  # type: ignore[override]  # nothing sets it
         return self.files is None
-
-    def _files(self) -> DetectionFiles | None:
-        param = self.param.save_output_param
-        if without := missing(param):
-            _log.info("Layer %s: detections are not saved to files: %s", self.name, without)
-            return None
-        labels = [label for label in range(self.classes) if label != self.param.background_label_id]
-        try:
-            return DetectionFiles(param, labels)
-        except DataError as error:
-            raise self.error(str(error)) from error
 
     def top_shapes(self, bottom_shapes):
         locations, confidences, priors, *refining = bottom_shapes

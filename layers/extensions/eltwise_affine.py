@@ -1,8 +1,9 @@
 """EltwiseAffine: a learned factor and shift for each channel."""
 
 from minicaffe.core.registry import register
-from minicaffe.layers.extensions.m2pelu import filled
 from minicaffe.layers.scale import Scale
+from minicaffe.layers.shared.broadcast import filled
+from minicaffe.proto.caffe_pb2 import ScaleParameter
 
 
 @register("EltwiseAffine")
@@ -20,8 +21,6 @@ class EltwiseAffine(Scale):
 
     def setup(self, bottom, top):
         param = self.layer_param.eltwise_affine_param
-        scale = self.layer_param.scale_param
-        scale.axis, scale.num_axes, scale.bias_term = 1, 0 if param.channel_shared else 1, True
-        scale.filler.CopyFrom(filled(param, "slope_filler", 1.0001))
-        scale.bias_filler.CopyFrom(filled(param, "bias_filler", 0.0001))
-        super().setup(bottom, top)
+        slope, bias = filled(param, "slope_filler", 1.0001), filled(param, "bias_filler", 0.0001)
+        axes = 0 if param.channel_shared else 1
+        self.read_param(ScaleParameter(num_axes=axes, bias_term=True, filler=slope, bias_filler=bias), bottom)

@@ -9,8 +9,10 @@ import numpy as np
 from minicaffe.core.layer import Layer
 from minicaffe.core.registry import register
 from minicaffe.layers.shared.boxes import largest, overlaps, suppress
+from minicaffe.layers.shared.elementwise import logistic
+from minicaffe.layers.shared.loss import class_labels
 from minicaffe.layers.shared.softmax import softmax
-from minicaffe.layers.shared.yolo_boxes import check_map, corners, decode, logistic, read_anchors
+from minicaffe.layers.shared.yolo_boxes import check_map, corners, decode, read_anchors
 from minicaffe.layers.shared.yolo_cells import Cells
 from minicaffe.proto.caffe_pb2 import EvalDetectionParameter
 
@@ -87,9 +89,7 @@ class EvalDetection(Layer):
         classes = self.cells.classes
         top[0].data[...] = 0
         for row, own, truths in zip(top[0].data, predicted, true):
-            wrong = truths.label[(truths.label < 0) | (truths.label >= classes)]
-            if len(wrong):
-                raise self.error(f"a true box has class {wrong[0]:g}: there are {classes} classes, 0 to {classes - 1}")
+            class_labels(self, truths.label, classes)
             row[:classes] = np.bincount(truths.label[truths.score > 0], minlength=classes)
             rows = np.concatenate([self._judged(own, truths, label) for label in range(classes)])
             rows = rows[np.sort(largest(rows[:, 1], (len(row) - classes) // 4))]
@@ -134,7 +134,7 @@ class EvalDetection(Layer):
         for n in range(len(x)):
             at = np.flatnonzero(objects[n])
             truths.append(_Boxes(own[n, at].astype(int), 1.0 - difficult[n, at], true[:, n, at].T))
-            every = _Boxes(label[n].ravel(), score[n].ravel(), boxes[:, n].reshape(4, -1).T.copy())
+            every = _Boxes(label[n].ravel(), score[n].ravel(), boxes[:, n].reshape(4, label[n].size).T.copy())
             predicted.append(self._kept(every))
         return predicted, truths
 

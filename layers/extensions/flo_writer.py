@@ -4,15 +4,14 @@ import os
 
 import numpy as np
 
-from minicaffe.core.layer import Layer
 from minicaffe.core.registry import register
 from minicaffe.errors import DataError
 from minicaffe.files import write_atomically
-from minicaffe.saved import whole
+from minicaffe.layers.shared.passes import CountsPasses
 
 
 @register("FLOWriter")
-class FLOWriter(Layer):
+class FLOWriter(CountsPasses):
     """Writes the flow of each sample to a file: PIEH, width, height, and (u, v) of each place, row by row, as float32.
 
     bottom: (N, 2, H, W).  No top.
@@ -36,7 +35,6 @@ class FLOWriter(Layer):
 
     def setup(self, bottom, top):
         self.param = self.layer_param.writer_param
-        self.passes = 0
         if not (self.param.file or self.param.folder):
             raise self.error("writer_param must name a file or a folder")
 
@@ -69,10 +67,3 @@ class FLOWriter(Layer):
 
     def backward_cpu(self, top, propagate_down, bottom):
         """No-op: the bottom gets no gradient."""
-
-    def state(self):
-        return super().state() | {"passes": self.passes}
-
-    def load_state(self, state):
-        super().load_state(state)
-        self.passes = whole(state, "passes")

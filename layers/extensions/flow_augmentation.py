@@ -4,7 +4,7 @@ import numpy as np
 
 from minicaffe.core.layer import Layer
 from minicaffe.core.registry import register
-from minicaffe.layers.shared.augmentation import COEFFICIENTS, from_row, matrix
+from minicaffe.layers.shared.augmentation import check_rows, from_row, given_rows, matrix
 
 
 @register("FlowAugmentation")
@@ -38,19 +38,18 @@ class FlowAugmentation(Layer):
 
     def top_shapes(self, bottom_shapes):
         flow, *coefficients = bottom_shapes
-        if len(flow) != 4 or flow[1] != 2:
+        if len(flow) != 4 or flow[1] != 2 or 0 in flow[2:]:
             raise self.error(f"bottom 0 must be (N, 2, H, W), got {flow}")
         for i, shape in enumerate(coefficients, 1):
-            if shape[:1] != flow[:1] or np.prod(shape[1:]) != len(COEFFICIENTS):
-                raise self.error(f"bottom {i} must be ({flow[0]}, {len(COEFFICIENTS)}, 1, 1), got {shape}")
+            check_rows(self, i, shape, flow[0])
         return [(*flow[:2], *self.crop)]
 
     def forward_cpu(self, bottom, top):
-        flow, first, second = (blob.read_data() for blob in bottom)
+        flow, *both = bottom[0].read_data(), *(given_rows(self, i, bottom[i]) for i in (1, 2))
         rows, columns = np.indices(self.crop)
         places = np.stack([columns, rows, np.ones(self.crop)])
         for n, y in enumerate(top[0].data):
-            m1, m2 = (matrix(from_row(row[n]), flow.shape[2:], self.crop) for row in (first, second))
+            m1, m2 = (matrix(from_row(row[n]), flow.shape[2:], self.crop) for row in both)
             q = np.tensordot(m1, places, 1)
             x, h = (np.clip(np.floor(p + 0.5), 0, size - 1).astype(int) for p, size in zip(q, flow.shape[:1:-1]))
             moved = q + flow[n][:, h, x] - m2[:, 2, None, None]

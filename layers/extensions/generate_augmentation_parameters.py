@@ -5,7 +5,16 @@ from __future__ import annotations
 import numpy as np
 
 from minicaffe.core.registry import register
-from minicaffe.layers.shared.augmentation import COEFFICIENTS, DEFAULTS, SPATIAL, Draws, from_row, schedule, to_row
+from minicaffe.layers.shared.augmentation import (
+    COEFFICIENTS,
+    DEFAULTS,
+    SPATIAL,
+    Draws,
+    check_rows,
+    from_row,
+    given_rows,
+    to_row,
+)  # fmt: skip
 from minicaffe.layers.shared.passes import CountsPasses
 from minicaffe.proto import TRAIN
 
@@ -45,18 +54,19 @@ class GenerateAugmentationParameters(CountsPasses):
 
     def setup(self, bottom, top):
         self.param = param = self.layer_param.augmentation_param
-        self.draws = Draws(self, param)
+        self.draws = Draws(self)
         if len(bottom) == 2:
             raise self.error("takes no bottom, one, or three (coefficients, pictures, crops), got 2")
         if param.mode not in _MODES:
             raise self.error(f'mode must be "add", "replace" or "regenerate", got "{param.mode}"')
-        if self.layer_param.coeff_schedule_param.half_life <= 0:
-            raise self.error("half_life must be above 0")
         self.draws_now = self.phase == TRAIN or param.augment_during_test
 
     def top_shapes(self, bottom_shapes):
-        if self._has_coefficients(bottom_shapes) and np.prod(bottom_shapes[0][1:]) != len(COEFFICIENTS):
-            raise self.error(f"bottom 0 must be coefficients (N, {len(COEFFICIENTS)}, 1, 1), got {bottom_shapes[0]}")
+        for i, shape in enumerate(bottom_shapes):
+            if i == 0 and self._has_coefficients(bottom_shapes):
+                check_rows(self, 0, shape, *shape[:1] or (1,))
+            elif len(shape) != 4:
+                raise self.error(f"bottom {i} must be pictures (N, C, H, W), got {shape}")
         samples = bottom_shapes[0][0] if bottom_shapes else self.param.num
         if samples < 1:
             raise self.error("num, or the first axis of bottom 0, must be above 0")
@@ -80,13 +90,13 @@ class GenerateAugmentationParameters(CountsPasses):
 
     def forward_cpu(self, bottom, top):
         keep = self._has_coefficients([blob.shape for blob in bottom]) and self.param.mode != "regenerate"
-        rows = bottom[0].read_data().reshape(len(top[0].data), -1) if keep else np.zeros(top[0].shape[:2])
+        rows = given_rows(self, 0, bottom[0]) if keep else np.zeros(top[0].shape[:2])
         if self.draws_now:
             self.passes += 1
-            factor = schedule(self.layer_param.coeff_schedule_param, self.passes)
+            factor = self.draws.factor(self.passes)
             generator = self.rng.generator()
-            rows = [self._changed(row.astype(float), generator, factor) for row in rows]
-        top[0].data[...] = np.reshape(rows, top[0].shape)
+            rows = np.stack([self._changed(row, generator, factor) for row in rows])
+        top[0].data[...] = rows.reshape(top[0].shape)
 
     def _changed(self, row: np.ndarray, generator: np.random.Generator, factor: float) -> np.ndarray:
         replace = self.param.mode == "replace"

@@ -10,7 +10,7 @@ from minicaffe.core.blob import Blob
 from minicaffe.core.layer import Layer
 from minicaffe.core.registry import register
 from minicaffe.cuda import ops
-from minicaffe.layers.shared.separable import Separable
+from minicaffe.layers.shared.resampling import Resampling
 
 
 @register("ImResize")
@@ -53,7 +53,7 @@ class ImResize(Layer):
         samples, _, *old = bottom[0].shape
         self.part.reshape(top[0].shape)
         self.maps = [
-            Separable((self._weights(n, m, k) for m, k in zip(old, top[0].shape[2:])), self.dtype)
+            Resampling((self._weights(n, m, k) for m, k in zip(old, top[0].shape[2:])), self.dtype)
             for n in range(samples)
         ]
 
@@ -80,20 +80,20 @@ class ImResize(Layer):
         x, y, part = bottom[0].read_data(), top[0].data, np.empty(top[0].shape[1:], self.dtype)
         y[...] = 0
         for each, resized in zip(x, self.maps):
-            resized.apply(each, part)
+            resized.forward(each, part)
             y[0] += part / self.dtype.type(len(x))
 
     def backward_cpu(self, top, propagate_down, bottom):
         if propagate_down[0]:
             dy = top[0].read_diff()[0] / self.dtype.type(len(self.maps))
             for each, resized in zip(bottom[0].diff, self.maps):
-                resized.adjoint(dy, each)
+                resized.backward(dy, each)
 
     def forward_gpu(self, bottom, top):
         x, y, part = bottom[0].gpu_data(), top[0].mutable_gpu_data(), self.part.mutable_gpu_data()
         channels, step, share = bottom[0].shape[1], self._bytes(bottom), 1 / len(self.maps)
         for n, resized in enumerate(self.maps):
-            resized.apply_gpu(channels, x + n * step, part)
+            resized.forward_gpu(channels, x + n * step, part)
             ops.axpby(top[0].count, share, part, 1 if n else 0, y, self.dtype)
 
     def backward_gpu(self, top, propagate_down, bottom):
@@ -101,7 +101,7 @@ class ImResize(Layer):
             dx, part = bottom[0].mutable_gpu_diff(), self.part.mutable_gpu_data()
             ops.scale(top[0].count, 1 / len(self.maps), top[0].gpu_diff(), part, self.dtype)
             for n, resized in enumerate(self.maps):
-                resized.adjoint_gpu(bottom[0].shape[1], part, dx + n * self._bytes(bottom))
+                resized.backward_gpu(bottom[0].shape[1], part, dx + n * self._bytes(bottom))
 
     def _bytes(self, bottom) -> int:
         """Bytes of a sample of the bottom."""

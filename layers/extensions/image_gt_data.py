@@ -5,14 +5,14 @@ from types import MappingProxyType
 from minicaffe.core.registry import register
 from minicaffe.data.shuffle import draw_order
 from minicaffe.data.truth_windows import TruthReader
-from minicaffe.layers.shared.base_data import BaseData, solver_share
-from minicaffe.layers.shared.truth_maps import maps_of
-from minicaffe.layers.shared.truth_transformer import TruthTransformer
+from minicaffe.layers.shared.base_data import solver_share
+from minicaffe.layers.shared.image_gt_transformer import ImageGtTransformer
+from minicaffe.layers.shared.truth_data import TruthData
 from minicaffe.proto import TRAIN
 
 
 @register("ImageGtData")
-class ImageGtData(BaseData):
+class ImageGtData(TruthData):
     """The images of a window file, endlessly, and the boxes that belong to the places of each map.
 
     Tops: images (N, 3, H, W); for each downsample_rate s labels (N, 6, H / s, W / s): class (0: background), x and y of
@@ -34,48 +34,28 @@ class ImageGtData(BaseData):
     param_field = "image_gt_data_param"
     unread_of_transform = MappingProxyType(
         {
-            **BaseData.unread_of_transform,
-            **dict.fromkeys(("crop_size", "crop_h", "crop_w"), "write crop_width and crop_height"),
+            **TruthData.unread_of_transform,
             "resize_param": "write resize_width and resize_height",
-            "mean_file": "write mean_value",
             "scale": "write it in image_gt_data_param",
-            **dict.fromkeys(("noise_param", "force_color", "force_gray"), "remove it"),
         }
     )
-    min_top, max_top = 2, None
-    capturable = False  # the number of boxes changes from batch to batch
-
-    @classmethod
-    def source_shapes(cls, layer_param):
-        return [None] * len(layer_param.top)
+    min_top = 2
 
     def setup(self, bottom, top):
         param = self.layer_param.image_gt_data_param
-        given, maps = [list(each) for each in (param.downsample_rate, param.field_w, param.field_h)], len(top) - 1
-        maps -= param.output_gt_boxes
-        if any(len(each) != maps for each in given):
-            raise self.error(f"downsample_rate, field_w and field_h must be given {maps} times each, got {given}")
-        if not all(value > 0 for each in given for value in each):
-            raise self.error(f"downsample_rate, field_w and field_h must be above 0, got {given}")
-        if param.coord_num != 4:
-            raise self.error(f"coord_num must be 4, got {param.coord_num}")
+        self.check_maps(param, "downsample_rate", len(top))
         if param.HasField("min_scale") and not 0 < param.min_scale <= param.max_scale:
             raise self.error(f"min_scale must be from 1 to max_scale, got {param.min_scale} and {param.max_scale}")
         super().setup(bottom, top)
 
     def make_transformer(self):
         param = self.layer_param.image_gt_data_param
-        return TruthTransformer(param, self.layer_param.transform_param, self.phase == TRAIN, self.rng)
+        return ImageGtTransformer(param, self.layer_param.transform_param, self.phase == TRAIN, self.rng)
 
     def open_reader(self):
         param = self.layer_param.image_gt_data_param
         return TruthReader(
             param.source, param.root_folder, self.positive("image_gt_data_param.batch_size", param.batch_size),
             self.positive("image_gt_data_param.fg_img_multiple", param.fg_img_multiple),
-            draw_order(self.rng) if param.shuffle else None, solver_share(self.phase),
+            seed=draw_order(self.rng) if param.shuffle else None, share=solver_share(self.phase),
         )  # fmt: skip
-
-    def label_shapes(self, image):
-        param = self.layer_param.image_gt_data_param
-        maps = [(self.reader.batch_size, 6, *each.size(*image[2:])) for each in maps_of(param)]
-        return [*maps, *([(1, 7, 1, 1)] if param.output_gt_boxes else [])]

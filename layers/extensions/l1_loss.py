@@ -30,7 +30,7 @@ class L1Loss(MaskedLoss):
             self.powers = Powers(slope_at_0=0.0, masked=False)
         elif param.l2_per_location:
             self.check_exponent(param.power, "power", param.epsilon, "epsilon")
-            scale = 1 / bottom[0].shape[1] if param.l2_prescale_by_channels else 1.0
-            self.powers = Powers(2.0, param.power, 0.0, param.epsilon, scale, param.plateau**2, whole=True)
+            self.by_channels = param.l2_prescale_by_channels
+            self.powers = Powers(2.0, param.power, 0.0, param.epsilon, plateau=param.plateau**2, whole=True)
         else:
             self.powers = Powers(plateau=param.plateau)

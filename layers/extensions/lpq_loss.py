@@ -35,12 +35,11 @@ class LpqLoss(CountsPasses, MaskedLoss):
         for p, q in zip(param.p, param.q):
             self.check_exponent(p, "p", param.p_epsilon, "p_epsilon")
             self.check_exponent(q, "q", param.q_epsilon, "q_epsilon")
-        scale = 1 / bottom[0].shape[1] if param.l2_prescale_by_channels else 1.0
         self.episodes = [
-            (start, Powers(p, q, param.p_epsilon, param.q_epsilon, scale))
-            for start, p, q in zip(starts, param.p, param.q)
+            (start, Powers(p, q, param.p_epsilon, param.q_epsilon)) for start, p, q in zip(starts, param.p, param.q)
         ]
-        self.by_entries, self.powers = param.normalize_by_num_entries, self.episodes[0][1]
+        self.by_entries, self.by_channels = param.normalize_by_num_entries, param.l2_prescale_by_channels
+        self.powers = self.episodes[0][1]
         self.capturable = len(starts) == 1
 
     def forward_cpu(self, bottom, top):

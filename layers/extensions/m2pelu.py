@@ -5,13 +5,7 @@ import numpy as np
 from minicaffe.core.blob import Blob
 from minicaffe.core.registry import register
 from minicaffe.cuda.kernels import kernel
-from minicaffe.layers.shared.broadcast import Broadcast
-from minicaffe.proto.caffe_pb2 import FillerParameter
-
-
-def filled(param, name: str, value: float) -> FillerParameter:
-    """Return the filler `name` of a message, constant `value` where it is absent."""
-    return getattr(param, name) if param.HasField(name) else FillerParameter(type="constant", value=value)
+from minicaffe.layers.shared.broadcast import Broadcast, filled
 
 
 @register("M2PELU")

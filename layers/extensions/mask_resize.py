@@ -6,7 +6,7 @@ import numpy as np
 
 from minicaffe.core.layer import Layer
 from minicaffe.core.registry import register
-from minicaffe.layers.shared.separable import Separable
+from minicaffe.layers.shared.resampling import Resampling
 
 
 @register("MaskResize")
@@ -37,27 +37,27 @@ class MaskResize(Layer):
             raise self.error(f"output_height and output_width must be at least 1, got {self.size}")
 
     def top_shapes(self, bottom_shapes):
-        if len(bottom_shapes[0]) != 4:
+        if len(bottom_shapes[0]) != 4 or 0 in bottom_shapes[0][2:]:
             raise self.error(f"bottom 0 must be (N, C, h, w), got {bottom_shapes[0]}")
         return [(*bottom_shapes[0][:2], *self.size)]
 
     def reshape(self, bottom, top):
         super().reshape(bottom, top)
-        self.map = Separable((_weights(n, m) for n, m in zip(bottom[0].shape[2:], self.size)), self.dtype)
+        self.map = Resampling((_weights(n, m) for n, m in zip(bottom[0].shape[2:], self.size)), self.dtype)
 
     def forward_cpu(self, bottom, top):
-        self.map.apply(bottom[0].read_data(), top[0].data)
+        self.map.forward(bottom[0].read_data(), top[0].data)
 
     def backward_cpu(self, top, propagate_down, bottom):
         if propagate_down[0]:
-            self.map.adjoint(top[0].read_diff(), bottom[0].diff)
+            self.map.backward(top[0].read_diff(), bottom[0].diff)
 
     def forward_gpu(self, bottom, top):
-        self.map.apply_gpu(bottom[0].count_range(0, 2), bottom[0].gpu_data(), top[0].mutable_gpu_data())
+        self.map.forward_gpu(bottom[0].count_range(0, 2), bottom[0].gpu_data(), top[0].mutable_gpu_data())
 
     def backward_gpu(self, top, propagate_down, bottom):
         if propagate_down[0]:
-            self.map.adjoint_gpu(bottom[0].count_range(0, 2), top[0].gpu_diff(), bottom[0].mutable_gpu_diff())
+            self.map.backward_gpu(bottom[0].count_range(0, 2), top[0].gpu_diff(), bottom[0].mutable_gpu_diff())
 
 
 def _weights(size: int, new_size: int) -> np.ndarray:

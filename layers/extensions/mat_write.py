@@ -1,15 +1,14 @@
 """MatWrite: writes its bottoms to MATLAB files."""
 
-from minicaffe.core.layer import Layer
 from minicaffe.core.registry import register
 from minicaffe.data.mat_file import write_mat
 from minicaffe.errors import DataError
-from minicaffe.saved import whole
+from minicaffe.layers.shared.passes import CountsPasses
 from minicaffe.text import read_text
 
 
 @register("MatWrite")
-class MatWrite(Layer):
+class MatWrite(CountsPasses):
     """Writes each bottom to a MATLAB file, at every `period`-th forward pass, the first included.
 
     Bottoms: one or more, (N, C, H, W); in MATLAB the array "data", W x H x C x N.  No top.
@@ -37,7 +36,6 @@ class MatWrite(Layer):
                 f"{param.prefix!r}, {param.period} and {param.strip}"
             )
         self.names = self._listed() if param.source else None
-        self.passes = 0
 
     def _listed(self):
         lines = read_text(self.param.source, "list of names").split("\n")
@@ -70,10 +68,3 @@ class MatWrite(Layer):
         if self.passes >= len(self.names):
             raise DataError(f"MatWrite layer '{self.name}': {self.param.source} has no name for pass {self.passes + 1}")
         return self.names[self.passes]
-
-    def state(self):
-        return {**super().state(), "passes": self.passes}
-
-    def load_state(self, state):
-        super().load_state(state)
-        self.passes = whole(state, "passes")

@@ -68,7 +68,7 @@ class MergeCrop(Layer):
 
     def _parts(self, y):
         """Return the views of y, or of its gradient, that belong to a and b."""
-        return (y[:, : y.shape[1] - self.centre.shape[1]], y[:, -self.centre.shape[1] :]) if self.stack else (y, y)
+        return np.split(y, [y.shape[1] - self.centre.shape[1]], axis=1) if self.stack else (y, y)
 
     def forward_cpu(self, bottom, top):
         y = top[0].data

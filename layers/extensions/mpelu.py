@@ -1,7 +1,8 @@
 """MPELU: M2PELU with a shift of the exponent."""
 
 from minicaffe.core.registry import register
-from minicaffe.layers.extensions.m2pelu import M2PELU, filled
+from minicaffe.layers.extensions.m2pelu import M2PELU
+from minicaffe.layers.shared.broadcast import filled
 
 
 @register("MPELU")

@@ -64,7 +64,7 @@ class MultiStageMeanfield(Layer):
         return [u]
 
     def param_shapes(self, bottom_shapes):
-        classes = bottom_shapes[0][1]
+        classes = self.top_shapes(bottom_shapes)[0][1]
         return [((1, 1, classes, classes), FillerParameter())] * 3
 
     def macs(self, bottom_shapes, top_shapes):

@@ -55,8 +55,8 @@ class SegmentationEvaluate(Layer):
             pixels = (x * 255).clip(0, 255).astype(np.uint8)
             height, width = true.shape[2:]
             sized = np.zeros(true.shape, np.uint8)
-            for n, each in enumerate(pixels):
-                sized[n] = resize(each, height, width, "AREA")
+            for target, each in zip(sized, pixels):
+                target[...] = resize(each, height, width, "AREA")
             found = sized > int(self.threshold * 255)
         shared, union = (each.sum((0, 2, 3)) for each in (found & true, found | true))
         empty = np.where(true.any((0, 2, 3)), 0, absent)

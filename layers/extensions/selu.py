@@ -5,8 +5,6 @@ import numpy as np
 from minicaffe.core.registry import register
 from minicaffe.layers.shared.elementwise import Elementwise
 
-ALPHA, SCALE = 1.6732632423543772, 1.0507009873554805  #: keep mean 0 and variance 1
-
 
 @register("SeLu")
 class SeLu(Elementwise):
@@ -23,7 +21,7 @@ class SeLu(Elementwise):
     constants = ("alpha", "scale")
     cuda_forward = "y = scale * (x > 0 ? x : alpha * expm1(x))"
     cuda_backward = "dx = dy * (x > 0 ? scale : y + scale * alpha)"
-    alpha, scale = ALPHA, SCALE
+    alpha, scale = 1.6732632423543772, 1.0507009873554805  #: keep mean 0 and variance 1
 
     def numpy_forward(self, x, y):
         negative = np.expm1(np.minimum(x, 0)) * x.dtype.type(self.alpha)

@@ -5,9 +5,10 @@ from minicaffe.cuda import ops
 from minicaffe.cuda.kernels import kernel
 from minicaffe.cuda.random import DeviceStream
 from minicaffe.layers.dropout import Dropout
-from minicaffe.layers.extensions.selu import ALPHA, SCALE
+from minicaffe.layers.extensions.selu import SeLu
+from minicaffe.proto.caffe_pb2 import DropoutParameter
 
-_LEAST = -ALPHA * SCALE  # the limit of a SeLu, -1.7581
+_LEAST = -SeLu.alpha * SeLu.scale  # the limit of a SeLu, -1.7581
 
 
 @register("SeLuDropout")
@@ -31,8 +32,7 @@ class SeLuDropout(Dropout):
 
     def setup(self, bottom, top):
         ratio = self.layer_param.selu_dropout_param.dropout_ratio
-        self.layer_param.dropout_param.dropout_ratio = ratio
-        super().setup(bottom, top)
+        self.read_param(DropoutParameter(dropout_ratio=ratio))
         kept = 1 - ratio
         self.scale = (kept + _LEAST**2 * kept * ratio) ** -0.5
         self.shift = -self.scale * ratio * _LEAST

@@ -8,7 +8,7 @@ from minicaffe.core.blob import Blob
 from minicaffe.core.layer import Layer
 from minicaffe.core.registry import register
 from minicaffe.layers.shared.masked_places import MaskedPlaces
-from minicaffe.layers.shared.separable import Separable
+from minicaffe.layers.shared.resampling import Resampling
 from minicaffe.layers.shared.window import pool_window
 from minicaffe.proto.caffe_pb2 import PoolingParameter, UnpoolingParameter
 
@@ -55,7 +55,7 @@ class Unpooling(Layer):
         self.places = MaskedPlaces(self)
 
     def top_shapes(self, bottom_shapes):
-        if len(bottom_shapes[0]) != 4 or len(set(bottom_shapes)) > 1:
+        if len(bottom_shapes[0]) != 4 or 0 in bottom_shapes[0][2:] or len(set(bottom_shapes)) > 1:
             raise self.error(f"bottoms must be (N, C, h, w), got {' and '.join(map(str, bottom_shapes))}")
         return [(*bottom_shapes[0][:2], *self.size)]
 
@@ -64,7 +64,7 @@ class Unpooling(Layer):
         shape, average = bottom[0].shape, self.method == UnpoolingParameter.AVE
         axes = list(zip(shape[2:], self.size, self.window.kernel, self.window.stride))
         if self.method != UnpoolingParameter.MAX:
-            self.spread = Separable((_covered(*axis, average) for axis in axes), self.dtype)
+            self.spread = Resampling((_covered(*axis, average) for axis in axes), self.dtype)
         elif len(bottom) == 1:
             rows, columns = (np.minimum(np.arange(n) * stride, size - 1) for n, size, _, stride in axes)
             self.mask.reshape(shape)
@@ -74,7 +74,7 @@ class Unpooling(Layer):
         if self.method == UnpoolingParameter.MAX:
             self.places.apply(bottom[0], self._mask_of(bottom), top[0])
         else:
-            self.spread.apply(bottom[0].read_data(), top[0].data)
+            self.spread.forward(bottom[0].read_data(), top[0].data)
 
     def backward_cpu(self, top, propagate_down, bottom):
         if not propagate_down[0]:
@@ -82,13 +82,13 @@ class Unpooling(Layer):
         if self.method == UnpoolingParameter.MAX:
             self.places.adjoint(top[0], self._mask_of(bottom), bottom[0])
         else:
-            self.spread.adjoint(top[0].read_diff(), bottom[0].diff)
+            self.spread.backward(top[0].read_diff(), bottom[0].diff)
 
     def forward_gpu(self, bottom, top):
         if self.method == UnpoolingParameter.MAX:
             self.places.apply_gpu(bottom[0], self._mask_of(bottom), top[0])
         else:
-            self.spread.apply_gpu(bottom[0].count_range(0, 2), bottom[0].gpu_data(), top[0].mutable_gpu_data())
+            self.spread.forward_gpu(bottom[0].count_range(0, 2), bottom[0].gpu_data(), top[0].mutable_gpu_data())
 
     def backward_gpu(self, top, propagate_down, bottom):
         if not propagate_down[0]:
@@ -96,7 +96,7 @@ class Unpooling(Layer):
         if self.method == UnpoolingParameter.MAX:
             self.places.adjoint_gpu(top[0], self._mask_of(bottom), bottom[0])
         else:
-            self.spread.adjoint_gpu(bottom[0].count_range(0, 2), top[0].gpu_diff(), bottom[0].mutable_gpu_diff())
+            self.spread.backward_gpu(bottom[0].count_range(0, 2), top[0].gpu_diff(), bottom[0].mutable_gpu_diff())
 
     def _mask_of(self, bottom):
         return bottom[1] if len(bottom) > 1 else self.mask

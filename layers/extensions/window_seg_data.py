@@ -3,6 +3,7 @@
 from minicaffe.core.registry import register
 from minicaffe.data.map_list import MAPS, NOTHING
 from minicaffe.data.window_map_list import WindowMapListReader
+from minicaffe.errors import DataError
 from minicaffe.layers.shared.map_data import MapData
 from minicaffe.proto.caffe_pb2 import ImageDataParameter
 
@@ -31,6 +32,10 @@ class WindowSegData(MapData):
     list_reader = WindowMapListReader
     exact_num_top = None
     min_top, max_top = 1, 3
+
+    @staticmethod
+    def first_image(source):
+        raise DataError(f"window list {source}: windows have other sizes than their images")
 
     @classmethod
     def map_rules(cls, layer_param):

@@ -8,9 +8,11 @@ are added.
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import numpy as np
+
+from minicaffe.core.blob import Blob
+from minicaffe.core.layer import Layer, Shape
 
 COEFFICIENTS = """mirror dx dy angle zoom_x zoom_y gamma brightness contrast color1 color2 color3
     pow_nomean0 pow_nomean1 pow_nomean2 add_nomean0 add_nomean1 add_nomean2 mult_nomean0 mult_nomean1 mult_nomean2
@@ -36,6 +38,7 @@ OTHERS = {
     "shadow_angle": ["shadow_angle"], "shadow_distance": ["shadow_distance"], "shadow_strength": ["shadow_strength"],
     "noise": ["noise"],
 }  # fmt: skip
+_LOGS = np.array(list(DEFAULTS.values())) == 1  # which of them a row has as logarithms
 _TYPES = ("uniform", "gaussian", "bernoulli", "uniform_bernoulli", "gaussian_bernoulli")
 _TRIES = 50  #: of changes that keep the crop inside of the picture
 
@@ -45,8 +48,7 @@ Coefficients = dict[str, float]
 def to_row(coefficients: Coefficients) -> np.ndarray:
     """Return coefficients, those that are not given at their neutral values, as a row of a blob."""
     values = np.array([coefficients.get(name, default) for name, default in DEFAULTS.items()])
-    logs = np.array(list(DEFAULTS.values())) == 1
-    values[logs] = np.log(values[logs])
+    values[_LOGS] = np.log(values[_LOGS])
     return values
 
 
@@ -55,22 +57,46 @@ def from_row(row: np.ndarray) -> Coefficients:
     return {name: float(np.exp(x) if DEFAULTS[name] else x) for name, x in zip(COEFFICIENTS, row.ravel())}
 
 
-class Draws:
-    """The random coefficients of an AugmentationParameter.
+def check_rows(layer: Layer, index: int, shape: Shape, samples: int) -> None:
+    """Raise LayerError unless bottom `index` has the coefficients of so many samples."""
+    if shape[:1] != (samples,) or math.prod(shape[1:]) != len(COEFFICIENTS):
+        raise layer.error(f"bottom {index} must be coefficients ({samples}, {len(COEFFICIENTS)}, 1, 1), got {shape}")
 
-    layer: for errors.  LayerError for an unknown rand_type.
+
+def given_rows(layer: Layer, index: int, blob: Blob) -> np.ndarray:
+    """Return the coefficients of bottom `index`, (N, 42); LayerError for numbers that are not finite, or a factor 0."""
+    rows = blob.read_data().reshape(blob.shape[0], len(COEFFICIENTS)).astype(float)
+    with np.errstate(over="ignore", invalid="ignore"):
+        factors = np.exp(rows[:, _LOGS])
+    if not (np.isfinite(rows).all() and np.isfinite(factors).all() and (factors > 0).all()):
+        raise layer.error(f"bottom {index} has coefficients that are not finite, or factors that are 0")
+    return rows
+
+
+class Draws:
+    """The random coefficients of a layer's augmentation_param.
+
+    LayerError for an unknown rand_type, or a half_life that is not above 0.
     """
 
-    def __init__(self, layer: Any, param: Any) -> None:
-        self.param = param
+    def __init__(self, layer: Layer) -> None:
+        self.param, self._factors = layer.layer_param.augmentation_param, layer.layer_param.coeff_schedule_param
+        if self._factors.half_life <= 0:
+            raise layer.error(f"half_life must be above 0, got {self._factors.half_life:g}")
         for name in (*SPATIAL, *OTHERS):
-            kind = getattr(param, name).rand_type
+            kind = getattr(self.param, name).rand_type
             if kind not in _TYPES:
                 raise layer.error(f'rand_type of {name} must be one of {", ".join(_TYPES)}, got "{kind}"')
 
     def given(self, fields: dict[str, list[str]]) -> list[str]:
         """Return which of the fields are given."""
         return [name for name in fields if self.param.HasField(name)]
+
+    def factor(self, iteration: int) -> float:
+        """Return the factor of the spreads in an iteration, the first of which is 1."""
+        factors = self._factors
+        part = 2 / (1 + math.exp(-1.0986 * iteration / factors.half_life)) - 1
+        return factors.initial_coeff + (factors.final_coeff - factors.initial_coeff) * part
 
     def others(self, generator: np.random.Generator, factor: float) -> Coefficients:
         """Draw what changes colors, and effects.  factor: of the spread, where a field applies the schedule."""
@@ -119,12 +145,6 @@ class Draws:
             value = param.mean + spread * shift
             value = math.exp(value) if param.exp else value
         return (round(value) if param.discretize else value) * param.multiplier
-
-
-def schedule(param: Any, iteration: int) -> float:
-    """Return the factor of a CoeffScheduleParameter in an iteration, the first of which is 1."""
-    part = 2 / (1 + math.exp(-1.0986 * iteration / param.half_life)) - 1
-    return param.initial_coeff + (param.final_coeff - param.initial_coeff) * part
 
 
 def matrix(coefficients: Coefficients, size: tuple[int, int], crop: tuple[int, int]) -> np.ndarray:

@@ -12,6 +12,12 @@ import numpy as np
 
 from minicaffe.core.blob import Blob, canonical_axis
 from minicaffe.core.layer import Layer, Shape
+from minicaffe.proto.caffe_pb2 import FillerParameter
+
+
+def filled(param, name: str, value: float) -> FillerParameter:
+    """Return the filler `name` of a message, constant `value` where it is absent."""
+    return getattr(param, name) if param.HasField(name) else FillerParameter(type="constant", value=value)
 
 
 class Broadcast(Layer):

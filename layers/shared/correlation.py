@@ -136,8 +136,9 @@ class Correlation:
 
     def _flipped(self, w: np.ndarray) -> np.ndarray:
         """(O, C / group, *kernel) -> (C, O / group, *kernel), every kernel axis reversed."""
-        groups = w.reshape(self.group, -1, *w.shape[1:]).swapaxes(1, 2)
-        return np.flip(groups.reshape(-1, *groups.shape[2:]), tuple(range(2, w.ndim)))
+        outputs, inputs = len(w) // self.group, w.shape[1]
+        groups = w.reshape(self.group, outputs, *w.shape[1:]).swapaxes(1, 2)
+        return np.flip(groups.reshape(self.group * inputs, outputs, *w.shape[2:]), tuple(range(2, w.ndim)))
 
     # -- columns ---------------------------------------------------------------------------------------------------
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import re
 from collections.abc import Iterable
@@ -10,11 +11,14 @@ from typing import NamedTuple
 
 import numpy as np
 
+from minicaffe.core.layer import Layer
 from minicaffe.data.label_map import read_label_map
 from minicaffe.errors import DataError, nearest, printable
 from minicaffe.files import write_atomically
 from minicaffe.layers.shared.image_sizes import ImageSizes, in_pixels, resize_of
 from minicaffe.proto.caffe_pb2 import SaveOutputParameter
+
+_log = logging.getLogger(__name__)
 
 _FORMATS = ("VOC", "COCO", "ILSVRC")
 _NUMBER = re.compile(r"-?(0|[1-9][0-9]*)(\.[0-9]+)?")  # of JSON: names that are one are written without quotes
@@ -39,6 +43,22 @@ def missing(param: SaveOutputParameter) -> str:
         if field != "output_directory" and not os.path.isfile(value):
             return f"there is no {field} '{printable(value)}'"
     return ""
+
+
+def open_files(layer: Layer, param, labels: Iterable[int]) -> DetectionFiles | None:
+    """Return the files of a layer's message, None without save_output_param or if something is missing for them.
+
+    labels: of the classes that are written.  LayerError for files or fields that do not fit.
+    """
+    if not param.HasField("save_output_param"):
+        return None
+    if without := missing(param.save_output_param):
+        _log.info("Layer %s: detections are not saved to files: %s", layer.name, without)
+        return None
+    try:
+        return DetectionFiles(param.save_output_param, list(labels))
+    except DataError as error:
+        raise layer.error(str(error)) from error
 
 
 class DetectionFiles:

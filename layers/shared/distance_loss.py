@@ -25,6 +25,7 @@ class DistanceLoss(LossLayer):
     backward_reads = ()
     no_gradient = (1, 2)
     statistics = 2  #: length of top 1
+    parts = 3  #: sums of each sample that the kernel writes: the cost, d_l, the others, and more of a type
 
     def rows(self, d: np.ndarray, own: np.ndarray, others: np.ndarray) -> tuple[np.ndarray, ...]:
         """Return costs (N,), slopes (N, K), d_l and the sums of other distances (N,), as top 1 has them.
@@ -43,6 +44,8 @@ class DistanceLoss(LossLayer):
     def top_shapes(self, bottom_shapes):
         super().top_shapes(bottom_shapes)
         d, labels = bottom_shapes[:2]
+        if 0 in d[1:]:
+            raise self.error(f"bottom 0 must be distances (N, K) from at least one centre, got {d}")
         if math.prod(labels) != d[0]:
             raise self.error(f"bottom 1 must hold one label for each of the {d[0]} samples, got {labels}")
         return [(), (self.statistics,)]
@@ -52,7 +55,7 @@ class DistanceLoss(LossLayer):
         self.batch = bottom[0].shape[0]
         self.centres = bottom[0].count_range(1)
         self.slopes.reshape(self.batch, self.centres)
-        self.sums.reshape(3, self.batch)  # of each sample: the cost, d_l, the sum of the others
+        self.sums.reshape(self.parts, self.batch)
 
     def distances(self, bottom) -> Blob:
         """The blob of d."""

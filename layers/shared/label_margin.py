@@ -83,7 +83,7 @@ class LabelMargin(Layer):
     def reshape(self, bottom, top):
         super().reshape(bottom, top)
         self.samples = bottom[0].shape[0]
-        self.classes = bottom[0].count // max(self.samples, 1)
+        self.classes = bottom[0].count_range(1)
         self.kept.reshape(2, self.samples)
 
     def forward_cpu(self, bottom, top):

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 from types import MappingProxyType
 
-from minicaffe.data.image_list import ImageListReader
+from minicaffe.data.image_file import size_of
+from minicaffe.data.image_list import ImageListReader, lines_of
 from minicaffe.data.shuffle import draw_order
+from minicaffe.errors import DataError
 from minicaffe.layers.shared.base_data import BaseData, solver_share
 
 
@@ -27,7 +30,17 @@ class ListData(BaseData):
     @classmethod
     def image_shape(cls, layer_param):
         param = getattr(layer_param, cls.param_field)
-        return 3 if param.is_color else 1, param.new_height, param.new_width
+        height, width = param.new_height, param.new_width
+        if not (height or width):
+            with contextlib.suppress(DataError):  # building the net reports it
+                width, height = size_of(param.root_folder + cls.first_image(param.source))
+        return 3 if param.is_color else 1, height, width
+
+    @staticmethod
+    def first_image(source: str) -> str:
+        """Return the path in the first line of a list; DataError if there is none, or if it is not read whole."""
+        _, line = next(lines_of(source))
+        return line.rstrip().rpartition(" ")[0].rstrip()
 
     def reading(self) -> dict:
         """Return further arguments for `list_reader`."""

@@ -18,7 +18,7 @@ from minicaffe.core.layer import Layer
 from minicaffe.layers.shared.boxes import suppress
 from minicaffe.layers.shared.pixel_boxes import CodeStatistics
 
-_OVER = {"IOU": "union", "IOMU": "smaller", "IOFU": "first"}  # of nms_type
+OVER = {"IOU": "union", "IOMU": "smaller", "IOFU": "first"}  #: what nms_type divides overlaps by
 
 
 class Fields(NamedTuple):
@@ -65,8 +65,8 @@ class MapBoxes(Layer):
     def setup(self, bottom, top):
         self.param = param = self.message()
         self.statistics, self.fields = CodeStatistics(self), self.read_fields(len(bottom))
-        if param.nms_type not in _OVER:
-            raise self.error(f"nms_type must be one of {', '.join(_OVER)}, got '{param.nms_type}'")
+        if param.nms_type not in OVER:
+            raise self.error(f"nms_type must be one of {', '.join(OVER)}, got '{param.nms_type}'")
         if not min(param.field_whr, param.field_xyr) > 0:
             raise self.error(f"field_whr and field_xyr must be above 0, got {param.field_whr:g}, {param.field_xyr:g}")
 
@@ -112,7 +112,7 @@ class MapBoxes(Layer):
         parts = [self._candidates(scores[n], codes[n], own) for (scores, codes), own in zip(maps, self.fields)]
         scores, boxes = (np.concatenate(each) for each in zip(*parts))
         order = np.lexsort((np.arange(len(scores)), scores))[::-1][: self.param.max_nms_num or None]
-        kept = suppress(self.areas(boxes[order]), self.param.iou_thr, over=_OVER[self.param.nms_type])
+        kept = suppress(self.areas(boxes[order]), self.param.iou_thr, over=OVER[self.param.nms_type])
         order = order[kept[: self.param.max_post_nms_num or None]]
         return np.column_stack([np.full(len(order), n, self.dtype), boxes[order], scores[order]])
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from types import MappingProxyType
 
+from minicaffe.data.image_list import lines_of
 from minicaffe.data.map_list import MapListReader
 from minicaffe.data.map_transformer import MapRules, MapTransformer
 from minicaffe.data.transformer import crop_of
@@ -28,11 +29,15 @@ class MapData(ListData):
     def source_shapes(cls, layer_param):
         batch, rules = getattr(layer_param, cls.param_field).batch_size, cls.map_rules(layer_param)
         channels, *size = cls.image_shape(layer_param)
-        size = [cut or whole for cut, whole in zip(rules.crop, size)]
+        size = [cut or (0 if rules.scale_factors else whole) for cut, whole in zip(rules.crop, size)]
         known = batch and all(size)
         image, maps = (batch, channels, *size), (batch, 1, *(length // max(1, rules.label_divisor) for length in size))
         shapes = [image if known else None, maps if known else None, (batch, 1, 1, 2) if batch else None]
         return [*shapes, *[None] * len(layer_param.top)][: len(layer_param.top)]
+
+    @staticmethod
+    def first_image(source):
+        return next(lines_of(source))[1].split()[0]
 
     @classmethod
     def map_rules(cls, layer_param) -> MapRules:

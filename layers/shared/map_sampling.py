@@ -1,6 +1,8 @@
-"""Which places without an object count in the loss of a map of boxes."""
+"""Which places count in the loss of maps of boxes."""
 
 from __future__ import annotations
+
+import math
 
 import numpy as np
 
@@ -24,9 +26,11 @@ def negatives(param, classes: np.ndarray, eligible: np.ndarray, scores: np.ndarr
     multiple = param.bg_multiple * (0.5 if param.sample_mode == "mixture" else 1)
     for n in range(len(classes)):
         flat, allowed = kept[n].reshape(-1), eligible[n].reshape(-1)
+        if not flat.size:
+            continue
         if param.sample_mode != "bootstrap":
             count = max(int(np.count_nonzero(classes[n]) * multiple), _LEAST * (param.cls_num - 1))
-            drawn = rng.uniform_u32(count).astype(np.int64) % max(1, flat.size)
+            drawn = rng.uniform_u32(count).astype(np.int64) % flat.size
             flat[drawn[allowed[drawn]]] = True
         if param.sample_mode != "random":
             places = np.flatnonzero(allowed)
@@ -35,3 +39,27 @@ def negatives(param, classes: np.ndarray, eligible: np.ndarray, scores: np.ndarr
                 own = scores[n, k].reshape(-1)[places]
                 flat[places[np.lexsort((-places, -own))[:count]]] = True
     return kept
+
+
+def sampled(param, objects: np.ndarray, eligible: np.ndarray, hardness: np.ndarray, rng: Stream):
+    """Return which places count as objects, and which as background, (N, n) bool.
+
+    param: a detection_group_loss_param.  objects, eligible: which may, (N, n), of N images.  hardness: (N, n), of the
+    background: the largest ones are chosen with "bootstrap", and are half of what is chosen with "mixture".
+    """
+    chosen, kept, generator = np.zeros(objects.shape, bool), np.zeros(objects.shape, bool), rng.generator()
+    for n in range(len(objects)):
+        own, others = np.flatnonzero(objects[n]), np.flatnonzero(eligible[n])
+        most = len(own)
+        if param.batch_size > 0:
+            most = min(most, math.floor(param.batch_size / (1 + param.bg_multiple) + 0.5))
+            count = param.batch_size - most
+        else:
+            count = max(most * param.bg_multiple, param.min_num_neg)
+        chosen[n, generator.permutation(own)[:most]] = True
+        count = min(count, len(others))
+        hard = {"random": 0, "bootstrap": count, "mixture": (count + 1) // 2}[param.neg_mining_type]
+        by_hardness = others[np.lexsort((-others, -hardness[n, others]))]  # of equal ones the last place comes first
+        kept[n, by_hardness[:hard]] = True
+        kept[n, generator.permutation(np.sort(by_hardness[hard:]))[: count - hard]] = True
+    return chosen, kept

@@ -57,6 +57,8 @@ class MarginProduct(Layer):
             raise self.error("num_output, the number of classes, must be at least 1")
         self.axis = bottom[0].canonical_axis(param.axis)
         self.inputs = bottom[0].count_range(self.axis)
+        if not self.inputs:
+            raise self.error(f"bottom 0 of shape {bottom[0].shape} has no inputs from axis {self.axis} on")
         self.schedule = Blob((2,), self.dtype)  # iteration, lambda
         self.schedule.data[0] = param.iteration
         self.shares = Blob((), self.dtype)  # d y_l: of w_l and of x for x's gradient, of w_l for w_l's; (3, samples)
@@ -76,7 +78,7 @@ class MarginProduct(Layer):
 
     def reshape(self, bottom, top):
         super().reshape(bottom, top)
-        self.samples = bottom[0].count // max(self.inputs, 1)
+        self.samples = bottom[0].count // self.inputs
         self.shares.reshape(3, self.samples)
         self.scaled.reshape(top[0].shape)
 

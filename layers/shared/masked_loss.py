@@ -13,6 +13,8 @@ from minicaffe.layers.shared.loss import DeviceTerms, LossLayer
 class Powers(NamedTuple):
     """The loss of a place, (shift_q + scale * S)^q, with S = sum over the channels of (shift_p + |d|)^p.
 
+    scale: 1, or 1 over the number of channels, see `MaskedLoss.rule`.
+
     masked: whether a d that is nan is 0, without a gradient, and does not count as an entry.
     slope_at_0: the sign of d = 0 in the gradient.
     plateau: below it |d| counts as 0, or, with `whole`, scale * S does.
@@ -32,7 +34,7 @@ class Powers(NamedTuple):
 class MaskedLoss(LossLayer):
     """The sum over places of the loss of d = a - b, or of d = a, divided by N or by the number of known entries over C.
 
-    A type sets `powers` and `by_entries`, in `setup` or before each pass.
+    A type sets `powers`, `by_entries` and `by_channels`, in `setup` or before each pass.
     """
 
     fork = "FlowNet 2.0"
@@ -41,6 +43,7 @@ class MaskedLoss(LossLayer):
     no_gradient = ()
     powers: Powers
     by_entries = False  #: whether the sum is divided by the number of entries that are not nan, over C
+    by_channels = False  #: whether the sum over the channels is divided by their number
 
     @classmethod
     def kernel_file(cls):
@@ -69,18 +72,23 @@ class MaskedLoss(LossLayer):
         outer, channels, *places = bottom[0].shape
         self.view = outer, channels, math.prod(places)
 
+    @property
+    def rule(self) -> Powers:
+        """The powers of a pass, with the scale for the number of channels."""
+        return self.powers._replace(scale=1 / self.view[1]) if self.by_channels else self.powers
+
     # -- numpy -----------------------------------------------------------------------------------------------------
 
     def forward_cpu(self, bottom, top):
         d, known = self._differences(bottom)
         _, inside, _, _ = self._sums(d)
         self.divisor = max(1.0, np.count_nonzero(known) / self.view[1]) if self.by_entries else self.batch_size(bottom)
-        top[0].data[...] = (inside**self.powers.q).sum() / self.divisor
+        top[0].data[...] = (inside**self.rule.q).sum() / self.divisor
 
     def backward_cpu(self, top, propagate_down, bottom):
         if not any(propagate_down):
             return
-        powers = self.powers
+        powers = self.rule
         d, known = self._differences(bottom)
         base, inside, flat, plain = self._sums(d)
         scale = self.dtype.type(self.loss_weight(top) / self.divisor * powers.scale * powers.p * powers.q)
@@ -95,14 +103,14 @@ class MaskedLoss(LossLayer):
         """d as (N, C, places), with 0 for what is masked, and what is not."""
         a, *b = (blob.read_data().reshape(self.view) for blob in bottom)
         d = a - b[0] if b else a
-        if not self.powers.masked:
+        if not self.rule.masked:
             return d, np.ones(d.shape, bool)
         known = ~np.isnan(d)
         return np.where(known, d, 0), known
 
     def _sums(self, d):
         """shift_p + |d|; shift_q + scale * S; where scale * S is on the plateau; where |d| is."""
-        powers = self.powers
+        powers = self.rule
         plain = np.abs(d) < (0 if powers.whole else powers.plateau)
         base = np.where(plain, 0, np.abs(d)) + self.dtype.type(powers.shift_p)
         total = (base**powers.p).sum(1, keepdims=True) * self.dtype.type(powers.scale)
@@ -114,7 +122,7 @@ class MaskedLoss(LossLayer):
     def forward_gpu(self, bottom, top):
         outer, channels, inner = self.view
         n, (terms, counted) = outer * inner, self.terms.pointers(outer * inner)
-        self.kernel("losses")(n, channels, inner, *self.powers, *self._inputs(bottom), terms, counted)
+        self.kernel("losses")(n, channels, inner, *self.rule, *self._inputs(bottom), terms, counted)
         self.terms.finish(n, 0 if self.by_entries else self.batch_size(bottom), top[0].mutable_gpu_data())
 
     def backward_gpu(self, top, propagate_down, bottom):
@@ -122,7 +130,7 @@ class MaskedLoss(LossLayer):
             outer, channels, inner = self.view
             scale = top[0].gpu_diff(), self.terms.divisor
             diffs = [blob.mutable_gpu_diff() if wanted else 0 for blob, wanted in zip(bottom, propagate_down)]
-            arguments = *self.powers, *self._inputs(bottom), *scale, *(*diffs, 0)[:2]
+            arguments = *self.rule, *self._inputs(bottom), *scale, *(*diffs, 0)[:2]
             self.kernel("gradient")(outer * inner, channels, inner, *arguments)
 
     @staticmethod

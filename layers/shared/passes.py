@@ -1,4 +1,4 @@
-"""Layers that do something else from a certain iteration on."""
+"""Layers that count their passes."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from minicaffe.saved import whole
 
 
 class CountsPasses(Layer):
-    """Base of layers that count their forward passes in TRAIN: the iterations, where iter_size is 1.
+    """Base of layers that count forward passes; those in TRAIN are the iterations, where iter_size is 1.
 
-    passes: how many there were before the present one; part of a snapshot.  A layer that reads it sets `capturable` to
-    False: the kernels of a captured step would go on with the values of its first pass.
+    passes: how many the layer has counted; part of a snapshot.  A layer that reads it sets `capturable` to False: the
+    kernels of a captured step would go on with the values of its first pass.
     """
 
     passes = 0

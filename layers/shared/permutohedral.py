@@ -109,7 +109,7 @@ def pixel_features(
         return features
     if not np.isfinite(image).all():
         raise LayerError("the image has values that are not finite")
-    return np.concatenate([features, image.reshape(len(image), -1).T / np.float64(width)], 1)
+    return np.concatenate([features, image.reshape(len(image), len(features)).T / np.float64(width)], 1)
 
 
 def _simplices(features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

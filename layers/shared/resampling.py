@@ -1,9 +1,9 @@
-"""Pictures at another height and width: y = A x B^T for each picture, with weights A of rows and B of columns."""
+"""Linear maps of pictures to another height and width: y = A x B^T, with weights A of rows and B of columns."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
@@ -18,15 +18,22 @@ class Resampling:
         the weight of those that are nan is above half of that of the others.
     """
 
-    def __init__(self, weights: Sequence[np.ndarray], dtype: np.dtype, unknown: bool = False) -> None:
+    def __init__(self, weights: Iterable[np.ndarray], dtype: np.dtype, unknown: bool = False) -> None:
+        matrices = list(weights)
         self.dtype, self.unknown = dtype, unknown
-        self._tables = [_Table(matrix, dtype) for matrix in weights]
-        self._transposed = [_Table(matrix.T, dtype) for matrix in weights]
+        self._tables = [_Table(matrix, dtype) for matrix in matrices]
+        self._transposed = [_Table(matrix.T, dtype) for matrix in matrices]
+
+    @property
+    def weights(self) -> tuple[np.ndarray, np.ndarray]:
+        """Those of rows and of columns."""
+        rows, columns = self._tables
+        return rows.matrix, columns.matrix
 
     def forward(self, x: np.ndarray, y: np.ndarray) -> None:
-        """Write y (N, C, H', W') from x (N, C, H, W)."""
+        """Write y (..., H', W') from x (..., H, W)."""
         if not self.unknown:
-            y[...] = _weighted(x, self._tables)
+            _resample(x, self._tables, y)
             return
         nan = np.isnan(x)
         known, lost = (_weighted(mask.astype(self.dtype), self._tables) for mask in (~nan, nan))
@@ -36,7 +43,7 @@ class Resampling:
 
     def backward(self, dy: np.ndarray, dx: np.ndarray) -> None:
         """Write the gradient to x."""
-        dx[...] = _weighted(dy, self._transposed)
+        _resample(dy, self._transposed, dx)
 
     def forward_gpu(self, planes: int, x: int, y: int, channels: Sequence[int] = (1, 1, 0)) -> None:
         """As `forward`, of so many pictures; channels: of a sample of x, of one of y, and the first that is written."""
@@ -60,6 +67,7 @@ class _Table:
 
     def __init__(self, matrix: np.ndarray, dtype: np.dtype) -> None:
         self.out, self.length = matrix.shape
+        self.matrix = matrix.astype(dtype)
         used = matrix != 0
         first = used.argmax(1)
         last = self.length - 1 - used[:, ::-1].argmax(1)
@@ -83,9 +91,18 @@ class _Table:
         return y
 
 
+def _resample(x: np.ndarray, tables: Sequence[_Table], y: np.ndarray) -> None:
+    """Write A x B^T; with numbers that are not finite only the weights that are not 0 count."""
+    rows, columns = tables
+    if np.isfinite(x).all():
+        np.matmul(rows.matrix @ x, columns.matrix.T, out=y)
+    else:
+        y[...] = _weighted(x, tables)
+
+
 def _weighted(x: np.ndarray, tables: Sequence[_Table]) -> np.ndarray:
     rows, columns = tables
-    return columns.weighted(rows.weighted(x).swapaxes(2, 3)).swapaxes(2, 3)
+    return columns.weighted(rows.weighted(x).swapaxes(-1, -2)).swapaxes(-1, -2)
 
 
 def aligned_weights(size: int, new_size: int, wide: bool = False) -> np.ndarray:

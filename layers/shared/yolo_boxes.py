@@ -13,12 +13,6 @@ from minicaffe.core.layer import Layer, Shape
 from minicaffe.proto.caffe_pb2 import Yolov3Parameter
 
 
-def logistic(x: np.ndarray) -> np.ndarray:
-    """Return 1 / (1 + exp(-x)), which cannot overflow."""
-    half = x.dtype.type(0.5)
-    return half * np.tanh(half * x) + half
-
-
 def decode(places: np.ndarray, growth: np.ndarray, sizes: np.ndarray) -> np.ndarray:
     """Return the boxes (4, N, B, H, W) of a map of B anchors.
 
@@ -53,7 +47,7 @@ def read_anchors(layer: Layer, biases: Sequence[float], numbers: Sequence[int]) 
 
 def check_map(layer: Layer, index: int, shape: Shape, anchors: int, numbers: int) -> None:
     """Raise LayerError unless bottom `index` is a map of so many anchors with so many numbers each."""
-    if len(shape) != 4 or shape[1] != anchors * numbers:
+    if len(shape) != 4 or shape[1] != anchors * numbers or 0 in shape[2:]:
         raise layer.error(
             f"bottom {index} must be (N, {anchors * numbers}, H, W), {numbers} numbers for each of {anchors} anchors, "
             f"got {shape}"

@@ -201,11 +201,14 @@ def _size(text: str) -> tuple[int, int]:
 
 def _layout(args: argparse.Namespace, predictor: Predictor, inputs: Inputs) -> Layout:
     """Return what is written; DataError unless there is a name for each class."""
-    from minicaffe.inference.results import DETECTION, Layout
+    from minicaffe.inference.results import DETECTION, Layout, is_maps
 
+    blob = predictor.blobs[0]
+    if args.top and is_maps(predictor.row_shape(blob)):
+        raise UsageError(f"--top is for scores of classes, but blob '{blob}' has maps, {predictor.row_shape(blob)}")
     if count := predictor.detected_classes:
         if args.top:
-            raise UsageError(f"--top is for scores of classes, but blob '{predictor.blobs[0]}' has detections")
+            raise UsageError(f"--top is for scores of classes, but blob '{blob}' has detections")
         layout = Layout(dict.fromkeys(DETECTION, ()), inputs.labelled, (), 0, count)
     else:
         layout = Layout(

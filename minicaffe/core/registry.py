@@ -90,14 +90,17 @@ def layer_class(type_name: str, engine: str = OWN, name: str = "") -> type[Layer
     return variants.get(engine) or variants[OWN]
 
 
+_TO_DO = "; register a layer of your own under this name, or put a Python layer in its place (docs/write_a_layer.md)"
+
+
 def unknown_type(type_name: str) -> str:
-    """Return 'unknown type "x"' with the Caffe fork that has it, or the nearest known types; "" for a known type."""
+    """Return 'unknown type "x"', with the Caffe fork that has it and what to do, or the nearest types; "" if known."""
     load()
     if type_name in _registry:
         return ""
     sentence = f'unknown type "{type_name}"'
     if owner := TYPE_OWNERS.get(type_name):
-        return f"{sentence}, it belongs to {owner}"
+        return f"{sentence}, it belongs to {owner}{_TO_DO}"
     return sentence + nearest(type_name, _registry, limit=3)
 
 

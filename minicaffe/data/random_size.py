@@ -142,7 +142,7 @@ def random_size_of(param: Any, crop: tuple[int, int]) -> RandomSize | None:
     """Return how a transform_param draws sizes, None if it does not.
 
     crop: height and width of its crop, 0 without.
-    DataError as for the classes, without a crop, and with mean_file, of which no size fits.
+    DataError as for the classes, and without a crop.
     """
     found: RandomSize | None = None
     if param.HasField("random_resize_param"):
@@ -153,8 +153,6 @@ def random_size_of(param: Any, crop: tuple[int, int]) -> RandomSize | None:
         found = Stretch(param, crop)
     if found and not all(crop):
         raise DataError("transform_param: images of random sizes need crop_size")
-    if found and param.HasField("mean_file"):
-        raise DataError("transform_param: mean_file does not fit images of random sizes; write mean_value")
     return found
 
 

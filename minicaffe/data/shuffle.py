@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 
 import numpy as np
 
@@ -11,6 +12,8 @@ from minicaffe.errors import DataError
 from minicaffe.philox import Stream
 
 log = logging.getLogger("minicaffe.data")
+
+Arrange = Callable[[np.random.Generator], np.ndarray]  #: returns the order of all entries
 
 
 def shuffled(seed: int, number: int, count: int) -> np.ndarray:
@@ -34,10 +37,11 @@ class Rounds:
 
     seed: determines a random order for each round; None (default): 0 .. count - 1 in each round.
     skip: number of entries of the first round to skip (default 0).
+    arrange: draws the order of a round (default: any order).
     """
 
-    def __init__(self, count: int, seed: int | None = None, skip: int = 0) -> None:
-        self.count, self._seed, self._epoch, self._index = count, seed, 0, skip
+    def __init__(self, count: int, seed: int | None = None, skip: int = 0, arrange: Arrange | None = None) -> None:
+        self.count, self._seed, self._epoch, self._index, self._arrange = count, seed, 0, skip, arrange
         if seed is not None:
             log.info("Shuffling data")
         self._set_order()
@@ -73,5 +77,9 @@ class Rounds:
         self._set_order()
 
     def _set_order(self) -> None:
-        order = np.arange(self.count) if self._seed is None else shuffled(self._seed, self._epoch, self.count)
-        self._order = order
+        if self._seed is None:
+            self._order = np.arange(self.count)
+        elif self._arrange is None:
+            self._order = shuffled(self._seed, self._epoch, self.count)
+        else:
+            self._order = self._arrange(Stream(self._seed, self._epoch).generator())

@@ -2,8 +2,9 @@
 
     y = (x - mean) * scale
 
-x is cropped, at a random position in TRAIN, in the centre in TEST; a mean image is cropped at the same position.  If
-`mirror` is set, y is flipped left to right with probability 1/2, in both phases, as in the original.
+x is cropped, at a random position in TRAIN, in the centre in TEST; a mean image is cropped at the same position, but in
+the centre where images have random sizes.  If `mirror` is set, y is flipped left to right with probability 1/2, in both
+phases, as in the original.
 
 Of forks, in both phases: one of several resize_param, and noise_param, is drawn for each image; random_crop_on_test;
 vertical_mirror and random_90_deg_rot turn y after all else (ducha-aiki's).  random_resize_param,
@@ -30,6 +31,7 @@ from minicaffe.data.noise import Noise
 from minicaffe.data.random_size import random_size_of
 from minicaffe.data.resize_param import Resizer
 from minicaffe.data.scaled_crop import scaled_crop
+from minicaffe.data.turns import Turns
 from minicaffe.data.workers import Each, in_turn
 from minicaffe.errors import DataError
 from minicaffe.philox import Stream
@@ -105,10 +107,13 @@ class BatchTransformer:
         if self.is_flow and param.HasField("mean_file"):
             raise DataError("transform_param: is_flow with mirror needs mean_value instead of mean_file")
         self._random_crop = train or param.random_crop_on_test
-        self._turns = param.vertical_mirror, param.random_90_deg_rot
+        self._turns = Turns(param)
         self._resizers, self._noises = _choice(Resizer, param, "resize_param"), _choice(Noise, param, "noise_param")
         self.random_size, self._pad = random_size_of(param, self.crop), param.pad
         self.geometry = Geometry(param.geometry_param) if param.geometry_param.prob > 0 else None
+        self._mean_of_crop = self.random_size is not None and bool(self.mean_file)
+        if self._mean_of_crop and self.mean is not None:
+            self.mean = self._centre_of(self.mean)
         self.resizer = self._resizers.policies[0] if self._resizers else None
         self.noise = self._noises.policies[0] if self._noises else None
         for name in self.not_applied:
@@ -129,7 +134,7 @@ class BatchTransformer:
     def on_host_only(self) -> bool:
         """Whether a step of the transformation has no GPU kernel."""
         steps = self.random_size, self.resizer, self.noise, self._pad, self.scaled_crop, self.is_flow
-        return any((*steps, self.geometry, *self._turns))
+        return any((*steps, self.geometry, self._turns))
 
     def read_mean(self, path: str) -> np.ndarray:
         """Return the mean image of a file, (C, H, W)."""
@@ -178,12 +183,12 @@ class BatchTransformer:
             plans = [self._plan_one(i, image, out, name) for i, image in enumerate(images)]
             parts = [(image[None], out[i : i + 1], plan) for i, (image, plan) in enumerate(zip(images, plans))]
             draws = Draws.joined(plans)
-        turns = self._drawn_turns(out)
+        turns = self._turns.draw(self.rng, out) if self._turns else None
         each(lambda i: self._write(*parts[i]), len(parts))
         if self.is_flow:
             self._reverse_flow(out, draws.flip)
         if turns is not None:
-            each(lambda i: self._turn(out[i], *turns[i]), len(out))
+            each(lambda i: self._turns.turn(out[i], *turns[i]), len(out))
         return draws
 
     def mean_in_words(self) -> str:
@@ -227,50 +232,14 @@ class BatchTransformer:
 
         each(prepare, count)
         if self.geometry is not None:
-            prepared, _ = self.geometry_of(self.geometry, prepared, [], each)
+            prepared, _ = self.geometry.views(self.rng, prepared, [], each)
         return stacked(prepared)
-
-    def geometry_of(
-        self, geometry: Geometry, images: Sequence[np.ndarray], rows: list[np.ndarray], each: Each
-    ) -> tuple[list[np.ndarray], list[np.ndarray]]:
-        """Return images, and their rows of boxes if there are any, with the views that are drawn for them."""
-        generator, result = self.rng.generator(), list(images)
-        views = [geometry.draw(generator, *image.shape[1:]) for image in images]
-
-        def see(i: int) -> None:
-            result[i] = geometry.image(images[i], views[i])
-
-        each(see, len(result))
-        return result, [geometry.rows(own, view, *image.shape[1:]) for own, view, image in zip(rows, views, images)]
 
     def _reverse_flow(self, out: np.ndarray, flip: np.ndarray) -> None:
         """Make 255 - x of x in channels 0, 2, ... of the images that are flipped; `out` is (x - mean) * scale."""
         twice = 2 * self.mean if self.mean is not None else np.zeros((1, 1, 1), np.float32)
         offset = (255 - np.broadcast_to(twice, (out.shape[1], 1, 1))[::2]) * np.float32(self.scale)
         out[flip, ::2] = offset - out[flip, ::2]
-
-    def _drawn_turns(self, out: np.ndarray) -> list[tuple[bool, int]] | None:
-        """Draw of each image whether it is turned upside down, and by how many quarters clockwise; None: of none is.
-
-        DataError for quarters of images (N, C, H, W) that are not square.
-        """
-        flips, quarters = self._turns
-        if not flips and not quarters:
-            return None
-        if quarters and out.shape[2] != out.shape[3]:
-            raise DataError(
-                "transform_param: random_90_deg_rot needs square images after the crop, got "
-                f"{out.shape[2]}x{out.shape[3]}"
-            )
-        generator = self.rng.generator()
-        flip = generator.integers(2, size=len(out)) if flips else np.zeros(len(out), int)
-        quarter = generator.integers(4, size=len(out)) if quarters else np.zeros(len(out), int)
-        return [(bool(one), int(other)) for one, other in zip(flip, quarter)]
-
-    @staticmethod
-    def _turn(image: np.ndarray, flip: bool, quarters: int) -> None:
-        """Turn an image (C, H, W) upside down, then by quarters clockwise, in place."""
-        image[...] = np.rot90(image[:, ::-1] if flip else image, -quarters, (1, 2)).copy()
 
     def _plan_one(self, index: int, image: np.ndarray, out: np.ndarray, name: Name) -> Draws:
         """Draw for one image of a list; DataError unless its size after the crop is that of the batch."""
@@ -318,7 +287,7 @@ class BatchTransformer:
                 f": {name(0)} is gray, and there are 3 channels with force_color: true in transform_param, if records "
                 "are encoded, and with is_color: true in ImageData"
             )
-        if self.mean_file and self.mean.shape != tuple(shape):
+        if self.mean_file and self.mean.shape != (self._cropped(shape) if self._mean_of_crop else tuple(shape)):
             raise DataError(
                 f"mean file {self.mean_file} has shape {self.mean.shape}, but the images {tuple(shape)}{of_gray}"
             )
@@ -327,6 +296,16 @@ class BatchTransformer:
                 f"transform_param: mean_value must be given once or once per channel: "
                 f"got {len(self.mean)} for {shape[0]} channels{of_gray}"
             )
+
+    def _centre_of(self, mean: np.ndarray) -> np.ndarray:
+        """Return the part of a mean image in its centre that has the size of the crop."""
+        size = mean.shape[-2:]
+        if any(whole < crop for whole, crop in zip(size, self.crop)):
+            raise DataError(
+                f"mean file {self.mean_file} has shape {mean.shape}, smaller than the crop, {tuple(self.crop)}"
+            )
+        top, left = ((whole - crop) // 2 for whole, crop in zip(size, self.crop))
+        return mean[..., top : top + self.crop[0], left : left + self.crop[1]]
 
     def _cropped(self, shape: Sequence[int]) -> tuple[int, int, int]:
         channels, height, width = shape
@@ -355,7 +334,7 @@ class BatchTransformer:
         if self.mean is None:
             np.copyto(out[..., ::-1] if flip else out, source, casting="unsafe")
             return
-        mean = self.mean[:, top:bottom, left:right] if self.mean_file else self.mean
+        mean = self.mean[:, top:bottom, left:right] if self.mean_file and not self._mean_of_crop else self.mean
         if flip:  # in two steps: a copy is fast in reverse order, arithmetic is not
             out[..., ::-1] = np.subtract(source, mean)
         else:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import os
 from typing import Any
 
@@ -88,7 +87,7 @@ class CapturedFile:
 
     def _open(self) -> Any:
         try:
-            cv2 = importlib.import_module("cv2")
+            import cv2
         except ImportError:
             raise DataError(
                 f"cannot decode video {self.path}: Pillow does not read this format, and opencv-python is not "

@@ -54,6 +54,15 @@ def warp(image: np.ndarray, source: np.ndarray, mode: str, border: Border, value
     return result.astype(image.dtype).reshape(image.shape)
 
 
+def bilinear(image: np.ndarray, columns: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """Return the values (C, ...) of a picture (C, H, W) at positions (...) inside of it, by linear interpolation."""
+    (left, across), (top, down) = ((np.floor(at).astype(np.intp), at - np.floor(at)) for at in (columns, rows))
+    right, below = np.minimum(left + 1, image.shape[2] - 1), np.minimum(top + 1, image.shape[1] - 1)
+    upper = (1 - across) * image[:, top, left] + across * image[:, top, right]
+    lower = (1 - across) * image[:, below, left] + across * image[:, below, right]
+    return (1 - down) * upper + down * lower
+
+
 def _taps(at: np.ndarray, mode: str) -> tuple[np.ndarray, np.ndarray]:
     """Return the numbers (taps, n) and the weights of the pixels around positions."""
     if mode == "NEAREST":

@@ -80,6 +80,28 @@ class Words:
             raise DataError(f"{self.place}: expected {what}, a number, got {quoted(word)}")
         return number
 
+    def count(self, what: str) -> int:
+        """Return the next word as a number of things, 0 or more; DataError, with `what`, for any other word."""
+        count = self.integer(what)
+        if count < 0:
+            raise DataError(f"{self.place}: expected {what}, 0 or more, got {count}")
+        return count
+
+    def corners(self, what: str) -> list[int]:
+        """Return the next four words as x1, y1, x2 and y2 of `what`, a window or a box."""
+        return [self.integer(f"{name} of {what}") for name in ("x1", "y1", "x2", "y2")]
+
+    def image(self) -> tuple[str, int, int, int]:
+        """Return path, number of channels, height and width of the next image; DataError for anything else."""
+        mark = self.take()
+        if mark != "#":
+            raise DataError(f'{self.place}: expected "#" before the next image, got {quoted(mark)}')
+        self.take()
+        path, channels = self.take(), self.integer("the number of channels (a path may not hold spaces)")
+        if channels not in (1, 3):
+            raise DataError(f"{self.place}: expected 1 or 3 channels, got {channels}")
+        return path, channels, self.integer("the height"), self.integer("the width")
+
     @property
     def place(self) -> str:
         """File and line number of the last word returned, for messages."""
@@ -96,7 +118,8 @@ def read_windows(source: str, root_folder: str, fg_threshold: float, bg_threshol
     """
     words, foreground, background, channels = Words(source), [], [], 0
     while words.next is not None:
-        path, own_channels, count = _read_header(words)
+        path, own_channels, _, _ = words.image()
+        count = words.count("the number of windows")
         if channels not in (0, own_channels):
             raise DataError(f"{words.place}: image {path} has {own_channels} channels, but those before it {channels}")
         channels = own_channels
@@ -122,31 +145,13 @@ def read_windows(source: str, root_folder: str, fg_threshold: float, bg_threshol
     return foreground, background, channels
 
 
-def _read_header(words: Words) -> tuple[str, int, int]:
-    """Parse the header of the next image: path, number of channels, number of windows."""
-    mark = words.take()
-    if mark != "#":
-        raise DataError(f'{words.place}: expected "#" before the next image, got {quoted(mark)}')
-    words.take()
-    path, channels = words.take(), words.integer("the number of channels (a path may not hold spaces)")
-    if channels not in (1, 3):
-        raise DataError(f"{words.place}: expected 1 or 3 channels, got {channels}")
-    for what in ("the height", "the width"):
-        words.integer(what)
-    count = words.integer("the number of windows")
-    if count < 0:
-        raise DataError(f"{words.place}: the number of windows of image {path} is {count}")
-    return path, channels, count
-
-
 def _read_windows(words: Words, path: str, root_folder: str, count: int) -> Iterator[tuple[float, ImageWindow]]:
     """Parse the `count` windows of an image; yield the overlap of each and the window."""
     for number in range(count):
         if words.next in ("#", None):
             raise DataError(f"{words.place}: image {path} has {number} windows, but its header states {count}")
         label, overlap = words.integer("the class of a window"), words.number("the overlap of a window")
-        corners = [words.integer(f"{name} of a window") for name in ("x1", "y1", "x2", "y2")]
-        yield overlap, ImageWindow(root_folder + path, label, *corners)
+        yield overlap, ImageWindow(root_folder + path, label, *words.corners("a window"))
     if words.next not in ("#", None):
         raise DataError(f"{words.place}: image {path} has more windows than the {count} that its header states")
 

@@ -58,6 +58,11 @@ class Layout(NamedTuple):
     detected_classes: int = 0
 
     @property
+    def maps(self) -> bool:
+        """Whether the scores are maps (C, H, W), one for each class."""
+        return not self.detected_classes and is_maps(self.shapes[self.scores])
+
+    @property
     def scores(self) -> str:
         """The blob of the scores."""
         return next(iter(self.shapes))
@@ -65,10 +70,12 @@ class Layout(NamedTuple):
     def with_classes(self, path: str) -> Layout:
         """Return this layout with names of the classes: the lines of a file, or those of a label map (.prototxt).
 
-        DataError unless a text file has one for each value of the scores, or each class of a detector, background
-        included, and for a label that is none of these.  A class that a label map leaves out keeps its number.
+        DataError unless a text file has one for each value of the scores, or each map, or each class of a detector,
+        background included, and for a label that is none of these.  A class that a label map leaves out keeps its
+        number.
         """
-        count = self.detected_classes or math.prod(self.shapes[self.scores])
+        shape = self.shapes[self.scores]
+        count = self.detected_classes or (shape[0] if self.maps else math.prod(shape))
         if not path.endswith(".prototxt"):
             return self._replace(classes=class_names(path, count))
         names = read_label_map(path).display_names
@@ -107,6 +114,11 @@ class Layout(NamedTuple):
             else:
                 columns[column_of(name)] = values
         return columns
+
+
+def is_maps(shape: tuple[int, ...]) -> bool:
+    """Whether a row of this shape has a map for each of several classes, (C, H, W)."""
+    return len(shape) == 3 and shape[0] > 1 and shape[1] * shape[2] > 1
 
 
 def _detections(rows: Rows) -> Rows:

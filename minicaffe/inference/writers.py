@@ -16,7 +16,7 @@ import numpy as np
 from minicaffe.files import replacing
 from minicaffe.inference.formats import FORMATS
 from minicaffe.inference.results import DETECTION, Best, Layout, Rows, column_of
-from minicaffe.text import csv_text, printable
+from minicaffe.text import csv_text, number_names, printable
 
 _AT_ONCE = 1 << 22  # bytes of an HDF5 dataset that are collected before they are written
 
@@ -59,7 +59,10 @@ def _lines(kind: str) -> Callable[[Layout, TextIO], Writer]:
 
 
 class TextLines:
-    """A line for each input: its best classes; of a blob that is no output of scores the shape and the first values."""
+    """A line for each input: its best classes; of maps of scores, the classes that are the best one of most places.
+
+    Of a blob that is no output of scores it has the shape and the first values.
+    """
 
     def __init__(self, layout: Layout, file: TextIO) -> None:
         self._layout, self._file, self._count = layout, file, layout.top or 5
@@ -80,6 +83,8 @@ class TextLines:
         return f"{self._layout.name_of(values[DETECTION[0]])} {confidence:.4f}, box {corners}"
 
     def _part(self, blob: str, values: np.ndarray) -> str:
+        if blob == self._layout.scores and self._layout.maps:
+            return f"{blob} {'x'.join(map(str, values.shape))}, best class of each place: {self._shares(values)}"
         if blob == self._layout.scores and values.size > 1:
             best = Best.of(values[None], self._count)
             pairs = zip(best.classes[0].tolist(), best.scores[0])
@@ -88,6 +93,13 @@ class TextLines:
         if values.size == 1:
             return f"{blob} {first}"
         return f"{blob} {'x'.join(map(str, values.shape))}: {first}{' ...' if values.size > self._count else ''}"
+
+    def _shares(self, maps: np.ndarray) -> str:
+        """The classes that are the best one of most places, each with its share of the places."""
+        counts = np.bincount(maps.reshape(len(maps), -1).argmax(0), minlength=len(maps))
+        shares = counts / counts.sum()
+        ranked = np.argsort(-counts, kind="stable")[: self._count]
+        return ", ".join(f"{self._layout.name_of(index)} {shares[index]:.2%}" for index in ranked if counts[index])
 
 
 class Csv:
@@ -108,7 +120,7 @@ class Csv:
         layout = self._layout
         if blob == layout.scores and len(layout.classes) == count:
             return list(layout.classes)
-        return [column_of(blob)] if count == 1 else [f"{column_of(blob)}[{i}]" for i in range(count)]
+        return number_names(column_of(blob), count)
 
     def add(self, rows: Rows) -> None:
         """Write a line for each row."""

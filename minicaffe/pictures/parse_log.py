@@ -16,6 +16,7 @@ import datetime
 import math
 import os
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
@@ -28,13 +29,31 @@ Row = dict[str, float]
 
 _NUMBER = r"[-+]?(?:1\.#[A-Z]+\d*|\d+\.?\d*(?:[eE][-+]?\d+)?|\.\d+(?:[eE][-+]?\d+)?|(?i:nan(?:\(\w*\))?|inf(?:inity)?))"
 _ITERATION = re.compile(r"Iteration (\d{1,18})(?!\d)")
-_OUTPUT = re.compile(rf"(Train|Test) net output #\d+: (\S+) = ({_NUMBER})( \(\* )?")
+_OUTPUT = re.compile(rf"(Train|Test) net output #(\d{{1,9}}): (\S+) = ({_NUMBER})( \(\* )?")
 _RATE = re.compile(rf"\blr = ({_NUMBER})")
 _LOSS = re.compile(rf"[^=]*, loss = ({_NUMBER})")  # behind the iteration
 _TEST_NET = re.compile(r"Testing net \(#(\d+)\)")
 _STAMP = re.compile(r"[IWEF](\d\d)(\d\d) (\d\d):(\d\d):(\d\d)\.(\d+)")
 _LONGEST_LINE = 30000  #: characters, as in glog; what is beyond them is not read
 _LARGEST_TABLE = 1 << 22  #: cells
+_MOST_NUMBERS = 20  #: of an output, as curves
+
+
+class _Places:
+    """Which of an output's numbers a line reports: an output with several has one line for each of them."""
+
+    def __init__(self) -> None:
+        self._last = -1
+        self._counts: Counter[tuple[str, str]] = Counter()
+
+    def of(self, output: re.Match) -> int:
+        """Return the place, from 0 on, of the number that a line reports."""
+        index, name = int(output[2]), (output[1], output[3])
+        if index <= self._last:  # the first output of the next report
+            self._counts.clear()
+        self._last = index
+        self._counts[name] += 1
+        return self._counts[name] - 1
 
 
 # -- times -------------------------------------------------------------------------------------------------------------
@@ -119,12 +138,13 @@ def _with_seconds(lines: list[str], year: int) -> Iterator[tuple[str, float]]:
 def parse_log(path_to_log: PathLike) -> tuple[list[Row], list[Row]]:
     """Return the training rows and the test rows of a log: NumIters, Seconds, LearningRate, and net outputs by name.
 
-    One row is one display or one test; several test nets give several rows per iteration.  The first row is logged
-    before any learning rate, so its rate is copied from the second row.
+    The numbers of an output that has several are "name[0]", "name[1]" and so on.  One row is one display or one test;
+    several test nets give several rows per iteration.  The first row is logged before any learning rate, so its rate is
+    copied from the second row.
     DataError when the file cannot be read, or has too many outputs for a table.
     """
     rows: dict[str, list[Row]] = {"Train": [], "Test": []}
-    iteration, rate = -1.0, math.nan
+    iteration, rate, places = -1.0, math.nan, _Places()
     for line, seconds in _with_seconds(_read_lines(path_to_log), get_log_created_year(path_to_log)):
         if match := _ITERATION.search(line):
             iteration = float(match[1])
@@ -133,17 +153,27 @@ def parse_log(path_to_log: PathLike) -> tuple[list[Row], list[Row]]:
         if match := _RATE.search(line):
             rate = _number(match[1])
         if match := _OUTPUT.search(line):
-            table, name = rows[match[1]], match[2]
+            place, table = places.of(match), rows[match[1]]
+            name = f"{match[3]}[{place}]" if place else match[3]
             if not table or table[-1]["NumIters"] != iteration or name in table[-1]:
                 table.append({"NumIters": iteration, "Seconds": seconds, "LearningRate": rate})
-            table[-1][name] = _number(match[3])
+            table[-1][name] = _number(match[4])
     fix_initial_nan_learning_rate(rows["Train"])
     fix_initial_nan_learning_rate(rows["Test"])
     for table in rows.values():
+        table[:] = _with_places(table)
         names = {name for row in table for name in row}
         if len(names) * len(table) > _LARGEST_TABLE and len(names) > 100:
             raise DataError(f"log '{path_to_log}': {len(table)} rows of {len(names)} outputs are too large for a table")
     return rows["Train"], rows["Test"]
+
+
+def _with_places(table: list[Row]) -> list[Row]:
+    """Return rows in which the first number of an output with several is called "name[0]"."""
+    several = {name.removesuffix("[1]") for row in table for name in row if name.endswith("[1]")}
+    if not several:
+        return table
+    return [{f"{name}[0]" if name in several else name: row[name] for name in row} for row in table]
 
 
 def _number(text: str) -> float:
@@ -214,12 +244,13 @@ def read_curves(path_to_log: PathLike) -> list[Curve]:
     """Return all curves of a log: average training loss, outputs of training and test nets, learning rate.
 
     The kind of an output is "loss" if the log shows its loss weight or its name ends in "loss", otherwise "score".
-    To the outputs of further test nets " (#1)" and so on is appended.  If a resumed run has appended to the log, its
+    To the outputs of further test nets " (#1)" and so on is appended.  An output with several numbers has a curve for
+    each, "name[0]" and so on; with more than 20 it has none.  If a resumed run has appended to the log, its
     values replace those of the same iterations.
     DataError when the file cannot be read or contains no iteration.
     """
-    curves: dict[tuple[str, str], Curve] = {}
-    iteration, net = -1.0, ""
+    curves: dict[tuple[str, str, int], Curve] = {}
+    iteration, net, places = -1.0, "", _Places()
     for line, seconds in _with_seconds(_read_lines(path_to_log), get_log_created_year(path_to_log)):
         if match := _ITERATION.search(line):
             if float(match[1]) < iteration:
@@ -227,26 +258,32 @@ def read_curves(path_to_log: PathLike) -> list[Curve]:
             iteration = float(match[1])
         if match := _TEST_NET.search(line):
             net = f" (#{match[1]})" if match[1] != "0" else ""
-        reported = _reported_value(line)
+        reported = _reported_value(line, places)
         if reported and iteration >= 0:
-            of, name, kind, value = reported
-            name += net if of == "Test" else ""
-            curves.setdefault((of, name), Curve(name, kind, of)).add(iteration, seconds, value)
+            of, name, place, kind, value = reported
+            where = net if of == "Test" else ""
+            if place and (first := curves.get((of, name + where, 0))):
+                first.name = f"{name}[0]{where}"
+            if place <= _MOST_NUMBERS:  # one more, by which an output with too many is found
+                curve = Curve(f"{name}[{place}]{where}" if place else name + where, kind, of)
+                curves.setdefault((of, name + where, place), curve).add(iteration, seconds, value)
+    long = {(of, name) for of, name, place in curves if place == _MOST_NUMBERS}
+    curves = {key: curve for key, curve in curves.items() if key[:2] not in long}
     found = [curve for curve in curves.values() if curve.values]  # a resumed run may have replaced all of one
     if not found:
         raise DataError(f"log '{path_to_log}': no line reports the loss or an output of an iteration")
     return found
 
 
-def _reported_value(line: str) -> tuple[str, str, str, float] | None:
-    """Parse a line that reports a value: ("Train" or "Test", name, kind, value); None for any other line."""
+def _reported_value(line: str, places: _Places) -> tuple[str, str, int, str, float] | None:
+    """Parse a line that reports a value: ("Train" or "Test", name, place, kind, value); None for any other line."""
     if match := _OUTPUT.search(line):
-        kind = "loss" if match[4] or match[2].endswith("loss") else "score"
-        return match[1], match[2], kind, _number(match[3])
+        kind = "loss" if match[5] or match[3].endswith("loss") else "score"
+        return match[1], match[3], places.of(match), kind, _number(match[4])
     if (iteration := _ITERATION.search(line)) and (match := _LOSS.match(line, iteration.end())):
-        return "Train", "average loss", "loss", _number(match[1])
+        return "Train", "average loss", 0, "loss", _number(match[1])
     if match := _RATE.search(line):
-        return "Train", "learning rate", "rate", _number(match[1])
+        return "Train", "learning rate", 0, "rate", _number(match[1])
     return None
 
 

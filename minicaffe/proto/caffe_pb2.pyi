@@ -359,6 +359,11 @@ class LayerParameter(Message):
     selu_dropout_param: SeLuDropoutParameter
     image_gt_data_param: ImageGtDataParameter
     detection_accuracy_param: DetectionAccuracyParameter
+    detection_data_param: DetectionDataParameter
+    eval_data_param: EvalDataParameter
+    detection_group_loss_param: DetectionGroupLossParameter
+    detection_group_accuracy_param: DetectionGroupAccuracyParameter
+    frcnn_output_param: FrcnnOutputParameter
     quantization_param: QuantizationParameter
     binary_convolution_param: BinaryConvolutionParameter
     binary_inner_product_param: BinaryInnerProductParameter
@@ -2190,6 +2195,101 @@ class DetectionAccuracyParameter(Message):
     field_xyr: float
     bg_threshold: float
     objectness: bool
+    def __init__(self, **fields: Any) -> None: ...
+
+
+class DetectionDataParameter(Message):
+    source: str
+    scale: float
+    batch_size: int
+    coord_num: int
+    stride: RepeatedScalarFieldContainer[int]
+    field_h: RepeatedScalarFieldContainer[int]
+    field_w: RepeatedScalarFieldContainer[int]
+    fg_threshold: float
+    ignore_fg_threshold: float
+    resize_width: int
+    resize_height: int
+    resize_ratio: float
+    crop_width: int
+    crop_height: int
+    min_scale: float
+    max_scale: float
+    low_scale_ratio: float
+    high_scale_ratio: float
+    multiscale_prob: float
+    min_whaspect: float
+    max_whaspect: float
+    short_size: int
+    long_size: int
+    crop_short_size: int
+    crop_long_size: int
+    template_ratio: RepeatedScalarFieldContainer[float]
+    min_gt_width: float
+    min_gt_height: float
+    anchor_ignore_margin_ratio: float
+    anchor_ignore_iou_thr: float
+    pickup_iou_thr: float
+    shuffle: str
+    mix_group_size: int
+    output_gt_boxes: bool
+    cache_images: bool
+    root_folder: str
+    distort_param: DistortionParameter
+    resize_param: ResizeParameter
+    def __init__(self, **fields: Any) -> None: ...
+
+
+class EvalDataParameter(Message):
+    source: str
+    scale: float
+    batch_size: int
+    resize_width: int
+    resize_height: int
+    short_size: int
+    long_size: int
+    root_folder: str
+    def __init__(self, **fields: Any) -> None: ...
+
+
+class DetectionGroupLossParameter(Message):
+    cls_num: int
+    lambda: float
+    field_h: RepeatedScalarFieldContainer[int]
+    field_w: RepeatedScalarFieldContainer[int]
+    stride: int
+    field_whr: float
+    field_xyr: float
+    bg_threshold: float
+    bg_multiple: int
+    neg_mining_type: str
+    neg_ranking_type: str
+    min_num_neg: int
+    objectness: bool
+    batch_size: int
+    pos_neg_weighted: bool
+    bbox_loss_type: str
+    def __init__(self, **fields: Any) -> None: ...
+
+
+class DetectionGroupAccuracyParameter(Message):
+    cls_num: int
+    field_h: RepeatedScalarFieldContainer[int]
+    field_w: RepeatedScalarFieldContainer[int]
+    stride: int
+    field_whr: float
+    field_xyr: float
+    bg_threshold: float
+    objectness: bool
+    def __init__(self, **fields: Any) -> None: ...
+
+
+class FrcnnOutputParameter(Message):
+    conf_thr: float
+    iou_thr: float
+    nms_type: str
+    max_det_num: int
+    save_output_param: SaveOutputParameter
     def __init__(self, **fields: Any) -> None: ...
 
 

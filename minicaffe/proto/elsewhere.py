@@ -29,12 +29,6 @@ class Fork(NamedTuple):
 
 
 FORKS = {
-    "Cascade R-CNN's Caffe": Fork(
-        "zhaoweicai/cascade-rcnn",
-        types="DetectionData DetectionGroupAccuracy DetectionGroupLoss EvalData FrcnnOutput",
-        fields="""detection_data_param detection_group_accuracy_param detection_group_loss_param eval_data_param
-            frcnn_output_param""",
-    ),
     "CombinedMargin's Caffe": Fork(
         "gehaocool/CombinedMargin-caffe",
         fields="""TransformationParameter: apply_probability contrast_brightness_adjustment max_color_shift max_contrast

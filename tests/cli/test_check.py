@@ -219,7 +219,7 @@ def test_all_that_is_unknown_is_listed(project, run):
         ("prototxt-invalid", places[1][0], "--skip-unknown-fields reads on without it"),
         ("prototxt-invalid", places[2][0], 'ConcatParameter has no field "axs" (did you mean'),
         ("prototxt-invalid", places[3][0], 'ConcatParameter has no field "axs" (did you mean'),
-        ("net-invalid", "layer 'a'", 'unknown type "TRT", it belongs to NVIDIA\'s Caffe'),
+        ("net-invalid", "layer 'a'", 'unknown type "TRT", it belongs to NVIDIA\'s Caffe; register a layer of your own'),
         ("net-invalid", "layer 'b'", 'unknown type "Rely" (did you mean "ReLU"'),
         ("net-invalid", "layer 'd'", 'unknown type "Rely" (did you mean "ReLU"'),
     ]

@@ -96,6 +96,30 @@ def test_csv(folder, infer, batch):
     np.testing.assert_allclose(np.array([row[1:] for row in rows], np.float32), expected(), rtol=2e-6)
 
 
+def test_maps_of_scores_have_shares_of_places(folder, run):
+    """The net of one 1x1 convolution, of the identity: the best class of a place is its brightest channel."""
+    (folder / "maps.prototxt").write_text(
+        'layer { name: "data" type: "Input" top: "data" input_param { shape { dim: 1 dim: 3 dim: 2 dim: 2 } } } '
+        'layer { name: "conv" type: "Convolution" bottom: "data" top: "conv" '
+        "convolution_param { num_output: 3 kernel_size: 1 bias_term: false } }"
+    )
+    net = minicaffe.Net("maps.prototxt", minicaffe.TEST)
+    net.params["conv"][0].data[...] = np.eye(3)[..., None, None]
+    net.save("maps.caffemodel")
+    colours = np.zeros((2, 2, 3), np.uint8)
+    colours[0, :, 0] = colours[1, 0, 0] = colours[1, 1, 1] = 9  # three red places, class 2, and a green one, class 1
+    Image.fromarray(colours).save("places.png")
+    (folder / "colours.txt").write_text("blue\ngreen\nred\n")
+    words = ("infer", "maps.prototxt", "maps.caffemodel", "places.png")
+    line = "places.png: conv 3x2x2, best class of each place: {} 75.00%, {} 25.00%\n"
+    assert run(*words)[1] == line.format(2, 1)
+    assert run(*words, "--labels", "colours.txt")[1] == line.format("red", "green")
+    status, _, err = run(*words, "--top", "2")
+    assert status == 1 and "--top is for scores of classes, but blob 'conv' has maps, (3, 2, 2)" in err
+    assert run(*words, "--labels", "colours.txt", "--output", "maps.csv")[0] == 0
+    assert (folder / "maps.csv").read_text().splitlines()[0].split(",")[-1] == "conv[11]"
+
+
 def test_csv_of_class_names_and_labels(folder, infer):
     assert infer("list.txt", "--labels", "names.txt", "--output", "o.csv")[0] == 0
     with open("o.csv", newline="", encoding="utf-8") as file:

@@ -9,6 +9,8 @@ from minicaffe.proto import TEST, caffe_pb2, parse_text
 
 ONES = "bias_term: false weight_filler { value: 1 }"
 PRODUCTS = {
+    "BinaryConvolution",
+    "BinaryInnerProduct",
     "Convolution",
     "Convolution3D",
     "ConvolutionDepthwise",
@@ -16,9 +18,12 @@ PRODUCTS = {
     "Deconvolution3D",
     "DenseBlock",
     "DepthwiseConvolution",
+    "InnerDistance",
     "InnerProduct",
     "LSTM",
+    "LargeMarginInnerProduct",
     "Lstm",
+    "MarginInnerProduct",
     "MultiStageMeanfield",
     "NdConvolution",
     "RNN",
@@ -57,6 +62,8 @@ def conv(type_name, fields):
         (conv("Deconvolution", "num_output: 4 kernel_size: 4 stride: 2"), [(2, 3, 4, 5)] * 2),
         (f"type: 'InnerProduct' inner_product_param {{ num_output: 5 {ONES} }}", [(3, 4, 2)]),
         (f"type: 'InnerProduct' inner_product_param {{ num_output: 5 axis: 2 transpose: true {ONES} }}", [(3, 4, 2)]),
+        (conv("BinaryConvolution", "num_output: 4 kernel_size: 3 group: 2"), [(2, 6, 8, 7)]),
+        (f"type: 'BinaryInnerProduct' inner_product_param {{ num_output: 5 {ONES} }}", [(3, 4, 2)]),
     ],
 )  # fmt: skip
 def test_the_sum_of_ones(text, shapes):
@@ -91,6 +98,18 @@ def test_a_dense_block_multiplies_as_its_convolutions_do():
     assert macs(*built(text % "", [(2, 4, 5, 6)])) == 2 * 5 * 6 * 3 * 9 * (4 + 7)
     with_bottlenecks = 12 * (4 + 7) + 2 * 3 * 9 * 12
     assert macs(*built(text % "use_BC: true", [(2, 4, 5, 6)])) == 2 * 5 * 6 * with_bottlenecks
+
+
+@pytest.mark.parametrize(
+    "text, shapes",
+    [
+        ("type: 'MarginInnerProduct' margin_inner_product_param { num_output: 5 }", [(3, 4, 2), (3,)]),
+        ("type: 'LargeMarginInnerProduct' largemargin_inner_product_param { num_output: 5 }", [(3, 4, 2), (3,)]),
+        ("type: 'InnerDistance' inner_distance_param { num_output: 5 }", [(3, 4, 2)]),
+    ],
+)
+def test_what_compares_samples_with_classes_multiplies_as_an_inner_product(text, shapes):
+    assert macs(*built(text, shapes)) == 3 * 5 * 4 * 2
 
 
 @pytest.mark.parametrize("type_name", OWN_TYPES)

@@ -94,8 +94,12 @@ def test_all_types_of_master_are_registered():
     ("name", "sentence"),
     [
         ("Convolutoin", '(did you mean "Convolution", "NdConvolution" or "Deconvolution"?)'),
-        ("ReLu6", '(did you mean "ReLU6", "ReLU" or "PReLU"?)'),
-        ("FcRistretto", "it belongs to Ristretto"),
+        ("ReLu6", '(did you mean "ReLU6", "ReLU" or "RReLU"?)'),
+        (
+            "FcRistretto",
+            "it belongs to Ristretto; register a layer of your own under this name, or put a Python layer in its place "
+            "(docs/write_a_layer.md)",
+        ),
         ("Qwertz", ""),
     ],
 )

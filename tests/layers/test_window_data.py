@@ -85,7 +85,7 @@ def test_resuming(folder):
     ("# 0\na.png\n3\n20\n30\n2\n1 0.9 1 1 5 5\n", "w.txt, line 7: image a.png has 1 windows, but its header states 2"),
     ("# 0\na.png\n3\n20\n30\n2\n1 0.9 1 1 5 5\n# 1\nb.png\n3\n1\n1\n0", "line 7: image a.png has 1 windows, but .* 2"),
     ("# 0\na.png\n3\n20\n30\n0\n1 0.9 1 1 5 5\n", "w.txt, line 6: image a.png has more windows than the 0 that its"),
-    ("# 0\na.png\n3\n20\n30\n-1\n", "w.txt, line 6: the number of windows of image a.png is -1"),
+    ("# 0\na.png\n3\n20\n30\n-1\n", "w.txt, line 6: expected the number of windows, 0 or more, got -1"),
     ("# 0\na.png\n3\n20\n30\n2147483647\n1 0.9 1 1 5 5\n", "image a.png has 1 windows, but .* 2147483647"),
     ("# 0\na.png\n3\n20\n30\n1_0\n", "expected the number of windows, a whole number, got '1_0'"),
     ("# 0\na.png\n3\n20\n30\n1\n1 nan 1 1 5 5\n", "expected the overlap of a window, a number, got 'nan'"),

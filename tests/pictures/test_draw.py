@@ -85,6 +85,28 @@ def test_shapes_that_a_reader_tells():
     assert infer_shapes(net) == {(0, 0): (2, 3, 5, 6), (1, 0): (2, 3, 7, 7)}
 
 
+def test_shapes_from_the_first_image_of_a_list(tmp_path):
+    Image.new("RGB", (6, 5)).save(tmp_path / "a b.png")
+    Image.new("L", (6, 4)).save(tmp_path / "map.png")
+    (tmp_path / "list.txt").write_text("a b.png 0\n")
+    (tmp_path / "maps.txt").write_text("map.png map.png\n")
+    net = text_format.Parse(
+        f"""
+        layer {{ name: "a" type: "ImageData" top: "a" top: "y"
+                image_data_param {{ source: "{tmp_path}/list.txt" root_folder: "{tmp_path}/" batch_size: 2 }} }}
+        layer {{ name: "b" type: "DenseImageData" top: "b" top: "m" dense_image_data_param {{
+                source: "{tmp_path}/maps.txt" root_folder: "{tmp_path}/" batch_size: 3 is_color: false }} }}
+        layer {{ name: "c" type: "ImageSegData" top: "c" transform_param {{ scale_factors: 2 }}
+                image_data_param {{ source: "{tmp_path}/maps.txt" root_folder: "{tmp_path}/" batch_size: 3 }} }}
+        layer {{ name: "d" type: "WindowSegData" top: "d"
+                image_data_param {{ source: "{tmp_path}/maps.txt" root_folder: "{tmp_path}/" batch_size: 3 }} }}
+        layer {{ name: "e" type: "ImageData" top: "e" image_data_param {{ source: "missing" batch_size: 2 }} }}""",
+        caffe_pb2.NetParameter(),
+    )
+    shapes = infer_shapes(net)
+    assert shapes == {(0, 0): (2, 3, 5, 6), (0, 1): (2,), (1, 0): (3, 1, 4, 6), (1, 1): (3, 1, 4, 6)}
+
+
 def test_parse_shapes():
     assert parse_shapes(["data=1,3,4,5", "x:2x3"]) == {"data": (1, 3, 4, 5), "x": (2, 3)}
     with pytest.raises(UsageError, match="data=100,3,32,32, got 'data'"):

@@ -30,7 +30,7 @@ def test_the_table_is_sorted_and_each_name_has_one_owner():
     ("message", "name", "owner"),
     [
         ("LayerParameter", "multinode", "Intel's Caffe"),
-        ("V1LayerParameter", "detection_data_param", "Cascade R-CNN's Caffe"),
+        ("V1LayerParameter", "rescale_param", "DeepSkeleton's Caffe"),
         ("LayerType", "DATA_RAND_TRANSFORM", "naibaf7's Caffe, for U-Net"),
         ("ResizeParameter", "multiscale", "ducha-aiki's Caffe"),
         ("SolverParameter", "larc_turbo", "NVIDIA's Caffe"),

@@ -85,6 +85,44 @@ def test_several_test_nets_give_several_rows(log_file):
     assert [(c.name, c.values) for c in logs.read_curves(path)] == [("loss", [1]), ("loss (#1)", [2])]
 
 
+def three_numbers(last, iteration=0, name="accuracy"):
+    """Lines of a test whose output has three numbers, as SegAccuracy's, before a loss."""
+    values = [0.9, 0.6, last]
+    lines = [f"    Test net output #{i}: {name} = {value}" for i, value in enumerate(values)]
+    return [f"Iteration {iteration}, Testing net (#0)", *lines, "    Test net output #3: loss = 1 (* 1 = 1 loss)"]
+
+
+def test_each_number_of_an_output_is_a_curve(log_file, tmp_path):
+    path = log_file(stamped("Solving x", *three_numbers(0.3), *three_numbers(0.4, iteration=100)))
+    curves = {curve.name: (curve.iterations, curve.values) for curve in logs.read_curves(path)}
+    assert curves == {
+        "accuracy[0]": ([0, 100], [0.9, 0.9]),
+        "accuracy[1]": ([0, 100], [0.6, 0.6]),
+        "accuracy[2]": ([0, 100], [0.3, 0.4]),
+        "loss": ([0, 100], [1, 1]),
+    }
+    rows = logs.parse_log(path)[1]
+    assert [row["accuracy[2]"] for row in rows] == [0.3, 0.4] and "accuracy" not in rows[0]
+    assert list(rows[0])[3:] == ["accuracy[0]", "accuracy[1]", "accuracy[2]", "loss"]
+    plot.plot_chart(0, tmp_path / "chart.png", [path])  # Test accuracy vs. Iters
+    assert (tmp_path / "chart.png").stat().st_size > 1000
+
+
+def test_numbers_of_the_outputs_of_several_test_nets(log_file):
+    second = [line.replace("(#0)", "(#1)") for line in three_numbers(0.5)]
+    path = log_file(stamped("Solving x", *three_numbers(0.3), *second))
+    values = {curve.name: curve.values for curve in logs.read_curves(path)}
+    assert values["accuracy[2]"] == [0.3] and values["accuracy[2] (#1)"] == [0.5]
+    assert values["accuracy[0] (#1)"] == [0.9] and values["loss (#1)"] == [1]
+    assert [row["accuracy[2]"] for row in logs.parse_log(path)[1]] == [0.3, 0.5]
+
+
+def test_an_output_of_very_many_numbers_has_no_curve(log_file):
+    many = [f"    Train net output #{i}: prob = 0.1" for i in range(300)]
+    path = log_file(stamped("Solving x", "Iteration 0, loss = 2", *many, "Iteration 0, lr = 0.1"))
+    assert [curve.name for curve in logs.read_curves(path)] == ["average loss", "learning rate"]
+
+
 def test_csv_files(log_file, tmp_path, capsys):
     path = log_file(NEW)
     train, test = logs.parse_log(path)

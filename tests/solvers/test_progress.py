@@ -113,6 +113,19 @@ def test_a_solver_keeps_its_curves(solver):
     assert [it for it, _ in kept.tests[0, "accuracy"].points] == [0, 4, 8]
 
 
+def test_each_number_of_an_output_has_a_curve(solver, stream):
+    watch = progress.TrainingProgress(PlainLines(stream), solver)
+    for iteration, scores in enumerate([{"seg": [0.9, 0.5, 0.25], "prob": [0.0] * 50}, {"seg": [0.9, 0.5, 0.5]}]):
+        solver.iter = iteration
+        solver.curves.on_test(solver, 0, scores)
+    points = {name: series.points for (_, name), series in solver.curves.tests.items()}
+    assert list(points) == ["seg[0]", "seg[1]", "seg[2]"] and points["seg[2]"] == [(0, 0.25), (1, 0.5)]
+    watch.on_test(solver, 0, {"class acc": [0.9, 0.5], "accuracy": [0.75]})
+    assert watch._accuracy == "accuracy 0.7500"
+    watch.on_test(solver, 0, {"class acc": [0.9, 0.5]})
+    assert watch._accuracy == "class acc[0] 0.9000"
+
+
 def test_restoring_drops_what_came_later(solver):
     solver.step(8)
     solver.curves.go_back(3)

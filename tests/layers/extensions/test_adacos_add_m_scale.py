@@ -1,4 +1,4 @@
-"""AdaCosAddmScale and NormL2."""
+"""AdaCosAddmScale: CosinAddm's scores, times a scale that adapts."""
 
 import math
 
@@ -6,13 +6,9 @@ import numpy as np
 import pytest
 
 from minicaffe.errors import LayerError
-from minicaffe.testing import Case, LayerProperties, assert_close, build_layer, run_layer
+from minicaffe.testing import assert_close, build_layer, run_layer
 
 TEXT = "type: 'AdaCosAddmScale' adacos_add_m_scale_param { num_classes: 5 }"
-
-
-class TestProperties(LayerProperties):
-    cases = [Case("type: 'NormL2'", [(3, 4)]), Case("type: 'NormL2'", [(2, 3, 2, 2)])]
 
 
 def test_the_scale_adapts(engine):
@@ -36,13 +32,11 @@ def test_the_scale_adapts(engine):
     assert_close(other.scale.data, [scale])
 
 
+def test_without_samples_the_scale_stays(engine):
+    layer, *_ = run_layer(TEXT, np.zeros((0, 5)), np.zeros(0), dtype=np.float32)
+    assert_close(layer.scale.data, [math.sqrt(2) * math.log(4)])
+
+
 def test_there_must_be_classes():
     with pytest.raises(LayerError, match="num_classes must be at least 3, got 2"):
         run_layer(TEXT.replace("5", "2"), np.zeros((1, 2)), [0.0])
-
-
-def test_norm_l2_takes_whole_samples(engine):
-    x = np.random.default_rng(0).standard_normal((2, 3, 2, 2))
-    layer, _, (top,) = run_layer("type: 'NormL2'", x, dtype=np.float32)
-    assert not layer.blobs
-    assert_close(top.data, x / np.sqrt((x**2).sum((1, 2, 3), keepdims=True)))

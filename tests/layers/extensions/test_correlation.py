@@ -71,7 +71,7 @@ def test_of_equal_values_subtraction_has_the_gradient_of_the_difference(engine):
         ("kernel_size: 1 max_displacement: 4", SHAPES, "leave no place of bottoms of shape"),
         (
             "kernel_size: 1 max_displacement: 1", [(2, 3, 5, 6), (2, 3, 5, 5)],
-            r"of one shape, got \(2, 3, 5, 6\) and \(2, 3, 5, 5\)",
+            r"of one shape, with channels, got \(2, 3, 5, 6\) and \(2, 3, 5, 5\)",
         ),
     ],
 )  # fmt: skip

@@ -199,7 +199,7 @@ def test_means_of_crops_of_another_size(tmp_path, name, per_pixel):
     [
         (augmentation("crop_width: 9 crop_height: 2"), [(1, 3, 4, 5)], r"crop of height and width \(2, 9\) must be in"),
         (augmentation(""), [(1, 3, 4)], r"bottom 0 must be \(N, C, H, W\), got \(1, 3, 4\)"),
-        (augmentation(""), [(1, 3, 4, 5), (1, 41)], r"bottom 1 must be \(1, 42, 1, 1\), got \(1, 41\)"),
+        (augmentation(""), [(1, 3, 4, 5), (1, 41)], r"bottom 1 must be coefficients \(1, 42, 1, 1\), got \(1, 41\)"),
         (augmentation("zoom { rand_type: 'normal' }"), [(1, 3, 4, 5)], 'zoom must be one of .*, got "normal"'),
         (augmentation("chromatic_eigvec: 1"), [(1, 3, 4, 5)], "chromatic_eigvec must have 9 numbers, got 1"),
         (

@@ -188,8 +188,8 @@ def test_train_is_reproducible_and_random():
 @pytest.mark.parametrize(
     ("text", "shapes", "words"),
     [
-        (layer(SMALL), [(1, 1, 16, 32), (1, 1, 2, 16)], r"bottom 0 must be \(N, 3, H, W\), got \(1, 1, 16, 32\)"),
-        (layer(SMALL), [(1, 3, 16, 32), (1, 1, 2, 15)], r"bottom 1 must be \(1, 1, R, 16\), got \(1, 1, 2, 15\)"),
+        (layer(SMALL), [(1, 1, 16, 32), (1, 1, 2, 16)], r"bottom 0 must be images \(N, 3, H, W\), got"),
+        (layer(SMALL), [(1, 3, 16, 32), (1, 1, 2, 15)], r"bottom 1 must be \(1, 1, R, 16\) with at least"),
         (layer("stride: 0"), [(1, 3, 16, 32), (1, 1, 2, 16)], "stride, image_size_x and image_size_y must be above 0"),
         (
             layer(SMALL, more="transform_param { mean_value: 1 mean_value: 2 }"), [(1, 3, 16, 32), (1, 1, 2, 16)],

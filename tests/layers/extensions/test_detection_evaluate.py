@@ -8,7 +8,7 @@ from minicaffe.layers.shared.image_sizes import ImageSize, in_pixels
 from minicaffe.proto import parse_text
 from minicaffe.proto.caffe_pb2 import ResizeParameter
 from minicaffe.solvers.average_precision import VERSIONS, Detections, average_precision, mean
-from minicaffe.testing import Case, LayerProperties, assert_close, build_layer, top_of
+from minicaffe.testing import Case, LayerProperties, assert_close, build_layer, run_layer, top_of
 
 
 def evaluate(text=""):
@@ -247,3 +247,60 @@ def test_errors_name_the_list_of_sizes(tmp_path, content, words):
     (tmp_path / "sizes.txt").write_text(content)
     with pytest.raises(LayerError, match=f"^DetectionEvaluate layer 'layer': list of image sizes .*sizes.txt.*{words}"):
         top_of(evaluate(f"name_size_file: '{tmp_path / 'sizes.txt'}'"), *ONE)
+
+
+# -- three bottoms, of Cascade R-CNN -----------------------------------------------------------------------------------
+
+
+def in_columns(*rows):
+    """Rows as FrcnnOutput's and EvalData's, (n, columns, 1, 1)."""
+    return np.reshape(rows, (len(rows), -1, 1, 1)).astype(float)
+
+
+FOUND = [
+    [0, -1, -1, -1, -1, -1, -1],
+    [0, 10, 10, 19, 19, 1, 0.4],
+    [0, 10, 10, 19, 20, 1, 0.9],
+    [0, 40, 40, 49, 49, 2, 0.8],
+    [1, -1, -1, -1, -1, -1, -1],
+    [1, 0, 0, 9, 9, 1, 0.7],
+]
+TRUE = [[0, 10, 10, 19, 19, 1, 0, 0], [0, 41, 40, 50, 49, 2, 0, 1], [1, 5, 0, 14, 9, 1, 1, 0]]
+SIZES = in_columns([60, 90], [60, 90])
+
+
+def rows_of(text, found=FOUND, true=TRUE, sizes=SIZES):
+    return top_of(evaluate(text), in_columns(*found), in_columns(*true), sizes)[0, 0].tolist()
+
+
+def test_boxes_in_pixels():
+    counts, rows = rows_of("")[:2], rows_of("")[2:]
+    assert counts == [[-1, 1, 2, -1, -1], [-1, 2, 1, -1, -1]]
+    expected = [[0, 1, 0.9, 1, 0], [0, 1, 0.4, 0, 1], [0, 2, 0.8, 1, 0], [1, 1, 0.7, 0, 1]]  # 50 of 150 pixels
+    np.testing.assert_allclose(rows, expected, rtol=1e-6)
+    rows = rows_of("evaluate_difficult_gt: false overlap_threshold: 0.3")
+    assert rows[1][2] == 0 and rows[4][3:] == [0, 0] and rows[5][3:] == [1, 0]
+
+
+def test_no_annotated_boxes_in_pixels():
+    rows = rows_of("", true=[[-1] * 8])
+    assert [row[2] for row in rows[:2]] == [0, 0] and [row[3:] for row in rows[2:]] == [[0, 1]] * 4
+
+
+def test_boxes_are_compared_in_pixels_of_the_images(tmp_path):
+    (tmp_path / "sizes.txt").write_text(
+        "a 60 90\nb 6 9\nc 60 90\n"
+    )  # of the second image 0.9 x 0.9 pixels in 1.9 x 1.9
+    text = f'overlap_threshold: 0.35 name_size_file: "{tmp_path}/sizes.txt"'
+    assert [row[3] for row in rows_of(text)[2:]] == [1, 0, 1, 1]  # 1.4 x 1.9 of 2 x 1.9 x 1.9 - 1.4 x 1.9 pixels
+    layer, bottom, top = run_layer(evaluate(text), in_columns(*FOUND), in_columns(*TRUE), SIZES)
+    assert layer.state()["image"] == 2
+    layer.forward(bottom, top)  # images c and a
+    assert top[0].data[0, 0, -1, 3] == 0 and layer.state()["image"] == 1
+
+
+def test_bottoms_in_pixels_that_do_not_fit():
+    with pytest.raises(LayerError, match=r"bottom 2 must be \(rows, 2, 1, 1\), got \(2, 3\)"):
+        build_layer(evaluate(), in_columns(*FOUND), in_columns(*TRUE), np.zeros((2, 3)))
+    with pytest.raises(LayerError, match="has the sizes of 1 images, but a box is of image 1"):
+        rows_of("", sizes=SIZES[:1])

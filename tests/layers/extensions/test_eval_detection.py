@@ -108,7 +108,7 @@ def test_v2(kind, nms):
         ),
         (evaluate(BIASES), [(3, 15, 3, 3), (1, 1, 1, 8)], r"bottom 0 must be \(N, 16, H, W\)"),
         (evaluate("biases: 1 biases: 2"), [MAP, (1, 1, 1, 8)], "biases must give anchor 1, got 1 anchors"),
-        (evaluate(BIASES), [MAP, (1, 1, 1, 8)], "a true box has class -1: there are 3 classes, 0 to 2"),
+        (evaluate(BIASES), [MAP, (1, 1, 1, 8)], "label -1 is out of range: there are 3 classes, 0 to 2"),
     ],
 )
 def test_errors_name_the_layer(text, shapes, words):

@@ -49,7 +49,7 @@ def test_flow_between_moved_pictures():
         (
             "crop_width: 2 crop_height: 2",
             [(1, 2, 4, 5), ROW, (1, 9)],
-            r"bottom 2 must be \(1, 42, 1, 1\), got \(1, 9\)",
+            r"bottom 2 must be coefficients \(1, 42, 1, 1\), got \(1, 9\)",
         ),
     ],
 )

@@ -118,7 +118,7 @@ def test_in_test_nothing_is_drawn():
         ("mode: 'x'", [ROW], 'mode must be "add", "replace" or "regenerate", got "x"'),
         ("zoom { mean: 1 }", [ROW], "sizes of pictures and crop must be given for spatial changes"),
         ("", [ROW, ROW], "takes no bottom, one, or three"),
-        ("", [(1, 9)], r"bottom 0 must be coefficients \(N, 42, 1, 1\), got \(1, 9\)"),
+        ("", [(1, 9)], r"bottom 0 must be coefficients \(1, 42, 1, 1\), got \(1, 9\)"),
     ],
 )
 def test_errors_name_the_layer(text, shapes, words):

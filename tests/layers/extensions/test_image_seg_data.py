@@ -4,7 +4,7 @@ test_dense_image_data.py."""
 import numpy as np
 import pytest
 
-from helpers.label_maps import MAPS, PIXEL, layer, save, write
+from helpers.label_maps import MAPS, PIXEL, PIXELS, layer, save, write
 from helpers.readers import batches
 
 pytestmark = pytest.mark.layers("ImageSegData")

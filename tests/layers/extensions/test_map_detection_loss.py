@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from helpers.map_truth import CLASSES, FIELD, RATE, map_scene
+from helpers.map_truth import CLASSES, FIELD, RATE, code_differences, map_scene
 from minicaffe.errors import LayerError
 from minicaffe.layers.shared.map_sampling import negatives
 from minicaffe.philox import Stream
@@ -49,7 +49,7 @@ def by_loops(x, labels, lam=1.0, whr=2.0, xyr=2.0, background=0.5, smooth=True, 
         slopes[n, :-4, row, column] = weight * p
         if label:
             code, box = x[n, -4:, row, column], labels[n, 1:5, row, column]
-            for k, d in enumerate(code_differences(code, box, (column, row), whr, xyr, mean, std)):
+            for k, d in enumerate(code_differences(code, box, (column, row), (whr, xyr), mean, std)):
                 far = smooth and abs(d) >= 1
                 boxes.append(abs(d) - 0.5 if far else d * d / 2)
                 slopes[n, k - 4, row, column] = lam * (math.copysign(1, d) if far else d)
@@ -57,19 +57,6 @@ def by_loops(x, labels, lam=1.0, whr=2.0, xyr=2.0, background=0.5, smooth=True, 
     slopes[:, -4:] /= max(1, len(boxes))
     second = lam * sum(boxes) / max(1, len(boxes))
     return sum(terms) / max(1, len(terms)) + second, second, slopes
-
-
-def code_differences(code, box, place, whr, xyr, mean, std):
-    for k in range(4):
-        side, axis = FIELD[k % 2], k % 2
-        if k < 2:
-            target, limit = (box[k] - (place[axis] + 0.5) * RATE) / side, 1 / xyr
-        else:
-            target, limit = math.log(max(box[k], 2) / side), math.log(whr)
-        pair = slice(0, 2) if k < 2 else slice(2, 4)
-        middle, width = np.mean(mean[pair]), math.sqrt(np.prod(std[pair]))
-        bounded = min(max(code[k], (-limit - middle) / width), (limit - middle) / width)
-        yield bounded - (target - mean[k]) / std[k]
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""MarginInnerProduct and LargeMarginInnerProduct, by plain loops."""
+"""MarginInnerProduct, and LargeMarginInnerProduct beside it, by plain loops."""
 
 import math
 
@@ -23,17 +23,6 @@ def large(text):
 
 class TestProperties(LayerProperties):
     cases = [
-        *(
-            Case(large(f"num_output: 4 type: {kind} base: 0.7"), [(6, 5), (6,)], [normal, labels(4)], gradient=[0])
-            for kind in TYPES
-        ),
-        Case(
-            large("num_output: 3 type: DOUBLE axis: 2"),
-            [(2, 2, 3, 2), (4,)],
-            [normal, labels(3)],
-            gradient=[0],
-            num_top=2,
-        ),
         Case(sphere("num_output: 4 type: SINGLE"), [(6, 5), (6,)], [normal, labels(4)], gradient=[0], params=False),
         Case(sphere("num_output: 4 type: QUADRUPLE"), [(6, 5), (6,)], [normal, labels(4)], gradient=(), params=False),
     ]
