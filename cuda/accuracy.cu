@@ -1,7 +1,8 @@
 // Whether the prediction at each of n = outer * inner positions is right; scores are (outer, classes, inner). sign is -1
 // if the smallest is the best, else 1.
 __global__ void correct(const int n, const int classes, const int inner, const int top_k, const int sign,
-                        const Dtype *scores, const Dtype *labels, const bool may_ignore, const int ignored, Dtype *right, Dtype *counted) {
+                        const Dtype *scores, const Dtype *labels, const bool may_ignore, const int ignored, Dtype *right,
+                        Dtype *counted) {
   GRID_STRIDE(i, n) {
     const int label = (int)labels[i];
     const bool counts = !(may_ignore && label == ignored);

@@ -57,8 +57,3 @@ __global__ void total(const int n, const int parts, const Dtype *partial, const 
     out[c] = sum;
   }
 }
-
-// s is limited to [low, high]; nan stays.
-__global__ void limit(const int n, const Dtype low, const Dtype high, Dtype *s) {
-  GRID_STRIDE(i, n) s[i] = s[i] < low ? low : s[i] > high ? high : s[i];
-}

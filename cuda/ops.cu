@@ -32,6 +32,11 @@ __global__ void mul(const int n, const Dtype *a, const Dtype *b, Dtype *y) {
   map(n, y, [](Dtype a, Dtype b) { return a * b; }, a, b);
 }
 
+// nan stays.
+__global__ void limit(const int n, const Dtype low, const Dtype high, Dtype *x) {
+  map(n, x, [=](Dtype x) { return x < low ? low : x > high ? high : x; }, x);
+}
+
 // out = alpha * the sum of x (kind 0), |x| (1) or x y (2); each block adds its share, the last one adds the shares.
 __global__ void sum(const int n, const int kind, const Dtype alpha, const Dtype *x, const Dtype *y, Dtype *partial,
                     unsigned *ticket, Dtype *out) {

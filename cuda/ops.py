@@ -198,6 +198,11 @@ def scale(n: int, alpha: float, x: Pointer, y: Pointer | None = None, dtype: Any
     kernel("ops", "scale", dtype).packs(n, alpha, x, x if y is None else y)
 
 
+def limit(n: int, low: float, high: float, x: Pointer, dtype: Any = np.float32) -> None:
+    """Limit x to [low, high], in place; nan stays."""
+    kernel("ops", "limit", dtype).packs(n, low, high, x)
+
+
 def fill(n: int, value: float, y: Pointer, dtype: Any = np.float32) -> None:
     """Set all elements of y to ``value``."""
     if value == 0:

@@ -5,6 +5,7 @@ import math
 import numpy as np
 
 from minicaffe.core.registry import register
+from minicaffe.cuda import ops
 from minicaffe.layers.shared.broadcast import Broadcast
 from minicaffe.layers.shared.views import channel_products
 from minicaffe.proto.caffe_pb2 import ScaleParameter
@@ -77,7 +78,7 @@ class Scale(Broadcast):
 
     def forward_gpu(self, bottom, top):
         if self.limited:
-            self.kernel("limit")(self.blobs[0].count, *self.limits, self.blobs[0].mutable_gpu_data())
+            ops.limit(self.blobs[0].count, *self.limits, self.blobs[0].mutable_gpu_data(), self.dtype)
         x = bottom[0].gpu_data()
         s = (self.blobs[0] if self.learned else bottom[1]).gpu_data()
         b = 0 if self.bias_index is None else self.blobs[self.bias_index].gpu_data()

@@ -1,4 +1,4 @@
-// x is (samples, channels, places), s (samples, places).
+// ChannelScale, MaskPooling: x is (samples, channels, places), s (samples, places).
 __global__ void scale(const int n, const int channels, const int places, const Dtype *s, const Dtype *x, Dtype *y) {
   GRID_STRIDE(i, n) y[i] = s[i / places / channels * places + i % places] * x[i];
 }

@@ -1,12 +1,13 @@
 // plain is -log p of each position.
+#include "loss.cuh"
 
-// *out = alpha times the sum of (1 - p)^gamma plain / *divisor; one block.
-__global__ void loss(const int n, const Dtype gamma, const Dtype alpha, const Dtype *plain, const Dtype *divisor,
-                     Dtype *out) {
+// *out = alpha times the sum of (1 - p)^gamma plain / *divisor, the divisor of the plain loss, which stays; see finish_loss.
+__global__ void loss(const int n, const Dtype gamma, const Dtype alpha, const Dtype *plain, const Dtype fixed,
+                     Dtype *partial, unsigned *ticket, Dtype *divisor, Dtype *out) {
   Dtype sum = 0;
-  BLOCK_STRIDE(i, n) sum += pow(-expm1(-plain[i]), gamma) * plain[i];
-  sum = block_sum(sum);
-  if (threadIdx.x == 0) *out = alpha * sum / *divisor;
+  GRID_STRIDE(i, n) sum += pow(-expm1(-plain[i]), gamma) * plain[i];
+  const Dtype count = blockIdx.x + threadIdx.x == 0 ? *divisor : Dtype(0);
+  finish_loss(alpha * sum, count, fixed, partial, ticket, divisor, out);
 }
 
 // dx, the gradient of plain, becomes that of the focal loss; it is (outer, classes, inner).

@@ -1,5 +1,5 @@
-// One block for each sample. sums is (3, samples): the cost, the clamped distance of the label, the sum of what the others
-// are within the margin. mean, if any, is added to the margin.
+// One block for each sample. sums is (4, samples): the cost, the clamped distance of the label, the sum of what the others
+// are within the margin, minus the sum of their slopes. mean, if any, is added to the margin.
 __global__ void rows(const int samples, const int centres, const Dtype *distances, const Dtype *labels, const Dtype near,
                      const Dtype given_margin, const Dtype most, const Dtype bound, const Dtype pull, const Dtype push,
                      const bool nearest_only, const bool exponential, const Dtype *mean, Dtype *wrong, Dtype *slopes,
@@ -11,12 +11,12 @@ __global__ void rows(const int samples, const int centres, const Dtype *distance
     BLOCK_STRIDE(j, centres) slope[j] = 0;
     if (threadIdx.x) return;
     note_wrong(wrong, labels[sample]);
-    for (int k = 0; k < 3; k++) sums[k * samples + sample] = 0;
+    for (int k = 0; k < 4; k++) sums[k * samples + sample] = 0;
     return;
   }
   const Dtype own = d[label];
   const bool first = own > bound;
-  Dtype closest = -DTYPE_MAX, cost = 0, within = 0;  // closest: minus the least distance of the others
+  Dtype closest = -DTYPE_MAX, cost = 0, within = 0, pushed = 0;  // closest: minus the least distance of the others
   BLOCK_STRIDE(j, centres)
     if (j != label) closest = max(closest, -d[j]);
   closest = block_max(closest);
@@ -30,28 +30,22 @@ __global__ void rows(const int samples, const int centres, const Dtype *distance
     const Dtype small = exponential ? exp(-d[j]) : Dtype(1);
     if (inside) within += margin - d[j];
     if (counts) cost += exponential ? small : margin - d[j];
+    if (counts) pushed += push * small;
     slope[j] = counts ? -push * small : Dtype(0);
   }
   cost = block_sum(cost);
   within = block_sum(within);
+  pushed = block_sum(pushed);
   if (threadIdx.x) return;
   const Dtype clamped = max(Dtype(0), min(most, own - near));
   slope[label] = first || (own > near && own < most) ? pull : Dtype(0);
   sums[sample] = pull * clamped + push * cost;
   sums[samples + sample] = clamped;
   sums[2 * samples + sample] = within;
+  sums[3 * samples + sample] = pushed;
 }
 
-// *total = factor times minus the sum of the slopes of others; one block.
-__global__ void pushes(const int n, const int centres, const Dtype *slopes, const Dtype *labels, const Dtype factor,
-                       Dtype *total) {
-  Dtype sum = 0;
-  BLOCK_STRIDE(i, n)
-    if (i % centres != (int)labels[i / centres]) sum -= slopes[i];
-  sum = block_sum(sum);
-  if (threadIdx.x == 0) *total = factor * sum;
-}
-
+// total: the sum of what pushes.
 __global__ void limit_pushes(const int n, const int centres, const Dtype *labels, const Dtype most, const Dtype *total,
                              Dtype *slopes) {
   GRID_STRIDE(i, n)

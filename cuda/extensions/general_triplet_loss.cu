@@ -41,7 +41,3 @@ __global__ void rows(const int samples, const int centres, const Dtype *distance
   sums[samples + sample] = own;
   sums[2 * samples + sample] = rest;
 }
-
-__global__ void scale_rows(const int n, const int width, const Dtype *factors, Dtype *rows) {
-  GRID_STRIDE(i, n) rows[i] *= factors[i / width];
-}

@@ -1,11 +1,11 @@
 #define TILE 16
 
-// y[m, n], the distance of x_m and w_n; one thread for each, a block for a tile.
+// y[m, n], the distance of x_m and w_n; one thread for each, a block for a tile. Blocks of a row of tiles follow each other.
 __global__ void distances(const int samples, const int vectors, const int width, const bool absolute, const Dtype *x,
                           const Dtype *w, Dtype *y) {
   __shared__ Dtype of_x[TILE][TILE + 1], of_w[TILE][TILE + 1];
-  const int m = blockIdx.y * TILE + threadIdx.y, n = blockIdx.x * TILE + threadIdx.x;
-  const int row = blockIdx.x * TILE + threadIdx.y;  // of w, for the tile
+  const int across = (vectors + TILE - 1) / TILE, first = blockIdx.x % across * TILE;
+  const int m = blockIdx.x / across * TILE + threadIdx.y, n = first + threadIdx.x, row = first + threadIdx.y;  // row: of w
   Dtype sum = 0;
   for (int start = 0; start < width; start += TILE) {
     const int k = start + threadIdx.x;

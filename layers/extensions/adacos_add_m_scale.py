@@ -42,6 +42,11 @@ class AdaCosAddmScale(CosinAddm):
         super().setup(bottom, top)
         self.scale = Blob((1,), self.dtype)
         self.scale.data[0] = math.sqrt(2) * math.log(param.num_classes - 1)
+        self.sums = Blob((), self.dtype)  # on the device, of each sample: of exp(s x), of arccos x
+
+    def reshape(self, bottom, top):
+        super().reshape(bottom, top)
+        self.sums.reshape(2, self.samples)
 
     def state(self):
         return {**super().state(), "scale": float(self.scale.read_data()[0])}
@@ -71,8 +76,9 @@ class AdaCosAddmScale(CosinAddm):
         super().forward_gpu(bottom, top)
         x, scale = bottom[0].gpu_data(), self.scale.mutable_gpu_data()
         if bottom[0].count:
-            adapt = kernel("extensions/adacos_add_m_scale", "adapt", self.dtype)
-            adapt.launch((1, 1), 256, self.samples, self.classes, x, self.kept.gpu_data(), scale)
+            sums, kept = self.sums.mutable_gpu_data(), self.kept.gpu_data()
+            self._adacos("sums").launch((self.samples, 1), 256, self.samples, self.classes, x, kept, scale, sums)
+            self._adacos("adapt").launch((1, 1), 256, self.samples, self.classes, sums, scale)
         self._scaled_gpu(top[0].count, top[0].mutable_gpu_data())
 
     def backward_gpu(self, top, propagate_down, bottom):
@@ -81,4 +87,8 @@ class AdaCosAddmScale(CosinAddm):
             self._scaled_gpu(bottom[0].count, bottom[0].mutable_gpu_diff())
 
     def _scaled_gpu(self, n, values):
-        kernel("extensions/adacos_add_m_scale", "scaled", self.dtype)(n, self.scale.gpu_data(), values)
+        scale_all = kernel("extensions/channel_scale", "scale_all", self.dtype)
+        scale_all(n, self.scale.gpu_data(), values, values)
+
+    def _adacos(self, name):
+        return kernel("extensions/adacos_add_m_scale", name, self.dtype)

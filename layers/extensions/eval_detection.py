@@ -9,9 +9,10 @@ import numpy as np
 from minicaffe.core.layer import Layer
 from minicaffe.core.registry import register
 from minicaffe.layers.shared.boxes import largest, overlaps, suppress
+from minicaffe.layers.shared.elementwise import logistic
 from minicaffe.layers.shared.loss import class_labels
 from minicaffe.layers.shared.softmax import softmax
-from minicaffe.layers.shared.yolo_boxes import check_map, corners, decode, logistic, read_anchors
+from minicaffe.layers.shared.yolo_boxes import check_map, corners, decode, read_anchors
 from minicaffe.layers.shared.yolo_cells import Cells
 from minicaffe.proto.caffe_pb2 import EvalDetectionParameter
 

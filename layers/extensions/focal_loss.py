@@ -63,9 +63,10 @@ class FocalLoss(SoftmaxWithLoss):
 
     def forward_gpu(self, bottom, top):
         super().forward_gpu(bottom, top)
-        rule, results = (self.gamma, self.alpha), (self.terms.divisor, top[0].mutable_gpu_data())
-        focus = kernel("extensions/focal_loss", "loss", self.dtype)
-        focus.launch((1, 1), 256, self.plain.count, *rule, self.plain.gpu_data(), *results)
+        focus, n = kernel("extensions/focal_loss", "loss", self.dtype), self.plain.count
+        arguments = n, self.gamma, self.alpha, self.plain.gpu_data()
+        fixed = self.fixed_divisor(self.mode, self.view[0], self.view[2])
+        self.terms.finish_by(focus, self.terms.grid(n), 256, arguments, fixed, top[0].mutable_gpu_data())
 
     def backward_gpu(self, top, propagate_down, bottom):
         super().backward_gpu(top, propagate_down, bottom)

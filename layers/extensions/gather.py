@@ -11,7 +11,8 @@ from minicaffe.cuda import ops
 class Gather(Layer):
     """y_i = x_i, dx_i = dy_i.
 
-    bottoms: any number, of any shapes; tops: as many, of the same shapes.
+    bottoms: any number, of any shapes; tops: as many, of the same shapes.  A top whose bottom needs no gradient, such
+        as a label, needs none either.
 
     In the fork the tops hold the bottoms of all machines of a training, one behind the other, so that each machine
     computes the layers behind for all of them.  Here ranks average their gradients, which gives the same.
@@ -23,7 +24,7 @@ class Gather(Layer):
     keeps_coordinates = True
     min_bottom = 1
     min_top = 1
-    equal_num_bottom_top = True
+    equal_num_bottom_top = in_pairs = True
     in_place = False
     backward_reads = ()
 

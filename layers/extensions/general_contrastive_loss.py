@@ -4,6 +4,7 @@ import numpy as np
 
 from minicaffe.core.blob import Blob
 from minicaffe.core.registry import register
+from minicaffe.cuda import ops
 from minicaffe.layers.shared.distance_loss import DistanceLoss, only_first_best
 from minicaffe.saved import field
 
@@ -28,6 +29,7 @@ class GeneralContrastiveLoss(DistanceLoss):
     """
 
     fork = "NormFace"
+    parts = 4  # the last: minus the sum of the slopes of others
 
     @property
     def repeatable(self):  # type: ignore[override]  # nothing sets it
@@ -42,7 +44,7 @@ class GeneralContrastiveLoss(DistanceLoss):
         self.statistics = 3 if param.add_intra_mae else 2
         self.limits_others = param.HasField("normalize_negative")
         self.mean = Blob((1,), self.dtype)  # the running mean of add_intra_mae
-        self.of_others = Blob((1,), self.dtype)  # on the device: the sum of their slopes
+        self.of_others = Blob((1,), self.dtype)  # on the device: s of normalize_negative
 
     def top_shapes(self, bottom_shapes):
         if len(bottom_shapes) > 2 and bottom_shapes[2] != bottom_shapes[0]:
@@ -98,8 +100,8 @@ class GeneralContrastiveLoss(DistanceLoss):
         n, param = max(self.batch, 1), self.param
         if self.limits_others:
             of_others = self.of_others.mutable_gpu_data()
-            self.kernel("pushes").launch((1, 1), 256, self.slopes.count, self.centres, self.slopes.gpu_data(),
-                                         bottom[1].gpu_data(), 1 / param.normalize_negative / n, of_others)  # fmt: skip
+            pushed = self.sums.gpu_data() + 3 * self.batch * self.dtype.itemsize
+            ops.sum(self.batch, pushed, self.dtype, of_others, 1 / param.normalize_negative / n)
             arguments = self.centres, bottom[1].gpu_data(), param.positive_weight, of_others
             self.kernel("limit_pushes")(self.slopes.count, *arguments, self.slopes.mutable_gpu_data())
         if self.statistics == 3:

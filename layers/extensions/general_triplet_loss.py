@@ -3,6 +3,7 @@
 import numpy as np
 
 from minicaffe.core.registry import register
+from minicaffe.cuda.kernels import kernel
 from minicaffe.layers.shared.distance_loss import DistanceLoss, only_first_best
 
 
@@ -58,4 +59,5 @@ class GeneralTripletLoss(DistanceLoss):
         super().forward_gpu(bottom, top)
         if len(bottom) > 2:
             slopes = self.slopes.mutable_gpu_data()
-            self.kernel("scale_rows")(self.slopes.count, self.centres, bottom[2].gpu_data(), slopes)
+            scale = kernel("extensions/channel_scale", "scale", self.dtype)
+            scale(self.slopes.count, self.centres, 1, bottom[2].gpu_data(), slopes, slopes)

@@ -145,7 +145,7 @@ class InnerDistance(Layer):
             normalize_rows_gpu(self.blobs[0], self.dtype)
         x, w, y = bottom[0].gpu_data(), self._vectors(bottom).gpu_data(), top[0].mutable_gpu_data()
         if self.samples:
-            grid = (-(-self.num_output // _TILE), -(-self.samples // _TILE))
+            grid = (-(-self.num_output // _TILE) * -(-self.samples // _TILE), 1)
             sizes = self.samples, self.num_output, self.inputs
             self.kernel("distances").launch(grid, (_TILE, _TILE, 1), *sizes, self.absolute, x, w, y)
 

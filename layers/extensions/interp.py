@@ -17,7 +17,8 @@ class Interp(Layer):
 
     The corners of bottom and top coincide: row i of the top is at row i (h - 1) / (H - 1) of the bottom.
 
-    bottoms: (N, C, h, w); with use_blob_size a reference, of which only height and width are read; top: (N, C, H, W)
+    bottoms: (N, C, h, w), axes that are missing at the end have the length 1; with use_blob_size a reference, of which
+        only height and width are read; top: (N, C, H, W)
 
     interp_param: height and width; or zoom_factor z, H = h + (h - 1) (z - 1); or shrink_factor s,
         H = (h - 1) / s + 1, rounded down; or shrink, then zoom.  pad_beg and pad_end, 0 or negative, crop the
@@ -46,14 +47,14 @@ class Interp(Layer):
             raise self.error("height and width, zoom_factor or shrink_factor must be given")
 
     def top_shapes(self, bottom_shapes):
-        shape = bottom_shapes[0]
         for i, each in enumerate(bottom_shapes):
-            if len(each) != 4:
+            if len(each) > 4:
                 raise self.error(f"bottom {i} must be (N, C, H, W), got {each}")
+        shape, *reference = map(_four_axes, bottom_shapes)
         cropped = [n - self.begin - self.end for n in shape[2:]]
         if min(cropped) < 1:
             raise self.error(f"pad_beg and pad_end leave nothing of bottom 0 of shape {shape}")
-        size = bottom_shapes[1][2:] if self.param.use_blob_size else self._size(cropped)
+        size = reference[0][2:] if self.param.use_blob_size else self._size(cropped)
         return [(*shape[:2], *size)]
 
     def _size(self, cropped: list[int]) -> list[int]:
@@ -65,7 +66,8 @@ class Interp(Layer):
 
     def reshape(self, bottom, top):
         super().reshape(bottom, top)
-        self.cropped = [n - self.begin - self.end for n in bottom[0].shape[2:]]
+        self.size = _four_axes(bottom[0].shape)[2:]
+        self.cropped = [n - self.begin - self.end for n in self.size]
         self.weights = [aligned_weights(n, m).astype(self.dtype) for n, m in zip(self.cropped, top[0].shape[2:])]
 
     def forward_cpu(self, bottom, top):
@@ -89,11 +91,17 @@ class Interp(Layer):
             self.kernel("backward")(bottom[0].count, *self._geometry(bottom, top), dy, dx)
 
     def _geometry(self, bottom, top) -> tuple[int, ...]:
-        return (*bottom[0].shape[2:], self.begin, *self.cropped, *top[0].shape[2:])
+        return (*self.size, self.begin, *self.cropped, *top[0].shape[2:])
 
     def _crop(self, x):
         height, width = self.cropped
+        x = x.reshape(_four_axes(x.shape))
         return x[:, :, self.begin : self.begin + height, self.begin : self.begin + width]
+
+
+def _four_axes(shape: tuple[int, ...]) -> tuple[int, int, int, int]:
+    n, channels, height, width = (*shape, *[1] * (4 - len(shape)))
+    return n, channels, height, width
 
 
 def _row_by_row(x: np.ndarray, matrix: np.ndarray) -> np.ndarray:

@@ -6,6 +6,7 @@ import numpy as np
 
 from minicaffe.core.blob import Blob
 from minicaffe.core.registry import register
+from minicaffe.cuda import ops
 from minicaffe.layers.lstm import LSTM
 
 
@@ -94,4 +95,4 @@ class Lstm(LSTM):
         super().step_gradient_gpu(t, z, dz, cont, states, diffs)
         if self.threshold > 0:
             count = self.z.count_range(1)
-            self.kernel("limit")(count, self.threshold, self._at(dz, t, count))
+            ops.limit(count, -self.threshold, self.threshold, self._at(dz, t, count), self.dtype)

@@ -20,6 +20,10 @@ class MaskPooling(Layer):
     in_place = False
     backward_reads = ("bottom",)
 
+    @classmethod
+    def kernel_file(cls):
+        return "extensions/channel_scale"
+
     def top_shapes(self, bottom_shapes):
         x, mask = bottom_shapes
         if len(x) != 4 or mask != (x[0], 1, *x[2:]):
@@ -38,13 +42,13 @@ class MaskPooling(Layer):
 
     def forward_gpu(self, bottom, top):
         sizes = top[0].count, top[0].shape[1], top[0].count_range(2)
-        self.kernel("masked")(*sizes, bottom[0].gpu_data(), bottom[1].gpu_data(), top[0].mutable_gpu_data())
+        self.kernel("scale")(*sizes, bottom[1].gpu_data(), bottom[0].gpu_data(), top[0].mutable_gpu_data())
 
     def backward_gpu(self, top, propagate_down, bottom):
         channels, places, dy = top[0].shape[1], top[0].count_range(2), top[0].gpu_diff()
         if propagate_down[0]:
             mask, dx = bottom[1].gpu_data(), bottom[0].mutable_gpu_diff()
-            self.kernel("masked")(top[0].count, channels, places, dy, mask, dx)
+            self.kernel("scale")(top[0].count, channels, places, mask, dy, dx)
         if propagate_down[1]:
             x, dmask = bottom[0].gpu_data(), bottom[1].mutable_gpu_diff()
-            self.kernel("mask_gradient")(bottom[1].count, channels, places, x, dy, dmask)
+            self.kernel("scale_gradient")(bottom[1].count, channels, places, x, dy, dmask)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from minicaffe.core.layer import Layer
@@ -22,7 +24,7 @@ class Proposal(Layer):
     """Decodes the box of each anchor, clips it to the image, and keeps the best.
 
     bottoms: probabilities (N, 2 A, H, W), those of objects in the second half; codes (N, 4 A, H, W); im_info (1 or N,
-        4): height, width, and scales of the height and of the width
+        4 or more): height, width, and scales of the height and of the width; what follows is not read
     tops: regions (R, 5), rows (n, x1, y1, x2, y2), by image, the best first; optionally their scores (R,)
 
     proposal_param: feat_stride 16, pixels for a place of the map; ratio and scale of the A anchors, base_size 16: their
@@ -55,7 +57,7 @@ class Proposal(Layer):
     def top_shapes(self, bottom_shapes):
         scores, codes, info = bottom_shapes
         check_maps(self, scores, codes, len(self.anchors), scores[0] if scores else 1)
-        if len(info) < 2 or info[0] not in (1, scores[0]) or np.prod(info[1:]) != 4:
+        if len(info) < 2 or info[0] not in (1, scores[0]) or np.prod(info[1:]) < 4:
             raise self.error(
                 f"bottom 2 must be im_info (1, 4): height, width, scales of the height and of the width; got {info}"
             )
@@ -63,7 +65,8 @@ class Proposal(Layer):
 
     def forward_cpu(self, bottom, top):
         scores, codes = bottom[0].read_data(), bottom[1].read_data()
-        infos = bottom[2].read_data().reshape(-1, 4)
+        infos = bottom[2].read_data()
+        infos = infos.reshape(len(infos), math.prod(bottom[2].shape[1:]))[:, :4]
         infos = infos.repeat(len(scores) // max(len(infos), 1), 0)
         found = [self._propose(*each) for each in zip(range(len(scores)), scores, codes, infos)]
         rows = np.concatenate([np.zeros((0, 6), self.dtype), *found])

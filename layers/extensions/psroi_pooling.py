@@ -6,7 +6,7 @@ import numpy as np
 
 from minicaffe.core.layer import Layer
 from minicaffe.core.registry import register
-from minicaffe.layers.shared.regions import bins, check_shapes, checked_regions, round_half_up
+from minicaffe.layers.shared.regions import bins, check_shapes, checked_regions, round_half_away
 
 
 @register("PSROIPooling")
@@ -51,7 +51,7 @@ class PSROIPooling(Layer):
         for sample, x1, y1, x2, y2 in checked_regions(self, bottom):
             lines = []
             for low, high, size in ((y1, y2, height), (x1, x2, width)):
-                start, end = round_half_up(low) * scale, (round_half_up(high) + 1) * scale
+                start, end = round_half_away(low) * scale, (round_half_away(high) + 1) * scale
                 step = np.maximum(end - start, least) / self.dtype.type(self.group)
                 steps = np.arange(self.group + 1, dtype=self.dtype) * step + start
                 edges = np.stack([np.floor(steps[:-1]), np.ceil(steps[1:])], 1)

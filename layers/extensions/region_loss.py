@@ -4,8 +4,9 @@ import numpy as np
 
 from minicaffe.core.blob import Blob
 from minicaffe.core.registry import register
+from minicaffe.layers.shared.elementwise import logistic
 from minicaffe.layers.shared.softmax import softmax
-from minicaffe.layers.shared.yolo_boxes import Overlap, logistic, read_anchors
+from minicaffe.layers.shared.yolo_boxes import Overlap, read_anchors
 from minicaffe.layers.shared.yolo_classes import class_numbers, class_tree, groups_of
 from minicaffe.layers.shared.yolo_loss import YoloLoss
 

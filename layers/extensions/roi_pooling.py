@@ -10,7 +10,7 @@ import numpy as np
 from minicaffe.core.layer import Layer
 from minicaffe.core.registry import register
 from minicaffe.cuda.memory import DeviceBuffer
-from minicaffe.layers.shared.regions import check_shapes, checked_regions, enlarge, round_half_up
+from minicaffe.layers.shared.regions import check_shapes, checked_regions, enlarge, round_half_away
 
 
 @register("ROIPooling")
@@ -71,7 +71,7 @@ class ROIPooling(Layer):
 
     def _edges(self, low, high, scale, count: int, size: int) -> np.ndarray:
         """Return the (begin, end) of `count` bins from low to high, scaled and clipped to `size` places."""
-        start, end = (round_half_up(self.dtype.type(each) * self.dtype.type(scale)) for each in (low, high))
+        start, end = (round_half_away(self.dtype.type(each) * self.dtype.type(scale)) for each in (low, high))
         step = np.maximum(end - start + 1, 1) / self.dtype.type(count)
         steps = np.arange(count + 1, dtype=self.dtype) * step
         edges = np.stack([np.floor(steps[:-1]), np.ceil(steps[1:])], 1) + start

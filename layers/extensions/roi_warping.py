@@ -8,7 +8,7 @@ import numpy as np
 
 from minicaffe.core.layer import Layer
 from minicaffe.core.registry import register
-from minicaffe.layers.shared.regions import check_shapes, checked_regions, round_half_up
+from minicaffe.layers.shared.regions import check_shapes, checked_regions, round_half_away
 
 
 class _Axis(NamedTuple):
@@ -63,7 +63,7 @@ class ROIWarping(Layer):
     @np.errstate(invalid="ignore", over="ignore")
     def _axis(self, low: np.floating, high: np.floating, bins: int, size: int) -> _Axis:
         scale = self.dtype.type(self.scale)
-        start, end = round_half_up(low * scale), round_half_up(high * scale)
+        start, end = round_half_away(low * scale), round_half_away(high * scale)
         part = np.arange(bins, dtype=self.dtype) / self.dtype.type(bins) * (end > start)
         at = start + np.arange(bins, dtype=self.dtype) * (np.fmax(end - start, 0) / self.dtype.type(bins))
         inside = ((at >= -0.5) & (at <= size - 0.5))[:, None]

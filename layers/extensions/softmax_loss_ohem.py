@@ -11,12 +11,12 @@ class SoftmaxWithLossOHEM(SoftmaxWithLoss):
     Bottoms: scores x (N, C, ...), labels (N, ...) or (N, 1, ...).  Tops: the loss, one number; optionally p =
     softmax(x), of the shape of x; optionally -log p(label), of the shape of the labels, 0 where ignored.  Only the
     first top has a gradient.
-    softmax_param and loss_param: as of SoftmaxWithLoss.
+    softmax_param and loss_param: as of SoftmaxWithLoss, which Cascade R-CNN's prototxts write, with three tops.
     Source: Shrivastava, Gupta and Girshick, Training region-based object detectors with online hard example mining,
     2016; Dai, Li, He and Sun, R-FCN, 2016.
     """
 
-    fork = "R-FCN"
+    fork = "R-FCN; Cascade R-CNN"
     max_top = 3
 
     @classmethod

@@ -7,6 +7,7 @@ from minicaffe.data.clip_transformer import ClipTransformer
 from minicaffe.data.clips import ClipReader, Clips, FrameReader
 from minicaffe.data.shuffle import draw_order
 from minicaffe.data.transformer import crop_of
+from minicaffe.layers.shared.base_data import solver_share
 from minicaffe.layers.shared.list_data import ListData
 from minicaffe.layers.shared.words import batch_words
 from minicaffe.proto import TRAIN
@@ -92,7 +93,8 @@ class VideoData(ListData):
         if param.video_type == param.WEBCAM or not param.video_file:
             raise self.error("a camera cannot be read: write video_type: VIDEO, and video_file")
         batch_size = self.positive("data_param.batch_size", self.layer_param.data_param.batch_size)
-        return FrameReader(param.video_file, batch_size, param.skip_frames, self.clips)
+        share = solver_share(self.phase)
+        return FrameReader(param.video_file, batch_size, param.skip_frames, self.clips, share)
 
     def label_shapes(self, image):
         labels = self.clips.labels

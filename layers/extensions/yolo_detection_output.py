@@ -3,8 +3,9 @@
 import numpy as np
 
 from minicaffe.core.registry import register
+from minicaffe.layers.shared.elementwise import logistic
 from minicaffe.layers.shared.softmax import softmax
-from minicaffe.layers.shared.yolo_boxes import decode, logistic, read_anchors
+from minicaffe.layers.shared.yolo_boxes import decode, read_anchors
 from minicaffe.layers.shared.yolo_output import Candidates, YoloOutput
 
 

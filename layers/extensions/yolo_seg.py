@@ -5,8 +5,8 @@ import numpy as np
 from minicaffe.core.blob import Blob
 from minicaffe.core.registry import register
 from minicaffe.cuda import ops
+from minicaffe.layers.shared.elementwise import logistic
 from minicaffe.layers.shared.loss import LossLayer
-from minicaffe.layers.shared.yolo_boxes import logistic
 
 
 @register("YoloSeg")

@@ -3,8 +3,9 @@
 import numpy as np
 
 from minicaffe.core.registry import register
+from minicaffe.layers.shared.elementwise import logistic
 from minicaffe.layers.shared.loss import DeviceTerms
-from minicaffe.layers.shared.yolo_boxes import Overlap, logistic, read_anchors
+from minicaffe.layers.shared.yolo_boxes import Overlap, read_anchors
 from minicaffe.layers.shared.yolo_loss import YoloLoss
 from minicaffe.proto.caffe_pb2 import Yolov3Parameter
 

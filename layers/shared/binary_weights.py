@@ -28,12 +28,16 @@ class BinaryWeights(Layer):
         self.use_alpha, self.binarizes = param.use_alpha, param.use_binarization
         self._binary: Blob | None = None
 
+    def binary(self) -> np.ndarray:
+        """Return the weights that are used."""
+        w = self.blobs[0].read_data()
+        rows = w.reshape(len(w), self.blobs[0].count_range(1))
+        alpha = np.abs(rows).mean(1, dtype=rows.dtype)[:, None] if self.use_alpha and w.size else w.dtype.type(1)
+        return np.where(rows >= 0, alpha, -alpha).reshape(w.shape)
+
     def forward_cpu(self, bottom, top):
         if self.binarizes:
-            w = self.blobs[0].read_data()
-            rows = w.reshape(len(w), self.blobs[0].count_range(1))
-            alpha = np.abs(rows).mean(1, dtype=rows.dtype)[:, None] if self.use_alpha and w.size else w.dtype.type(1)
-            self._binary_blob().data = np.where(rows >= 0, alpha, -alpha).reshape(w.shape)
+            self._binary_blob().data = self.binary()
         with self._with_binary():
             super().forward_cpu(bottom, top)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -41,11 +42,14 @@ class Coverage:
             middle, half = (low + high) / 2, self._covered(size) / 2
             near, far = middle - half, middle + half
             weight = max(0 if self.param.obj_norm else 1, stride**2 / max((far - near).prod(), _SMALL))
-            for row, column in self._cells(near, far):
-                corner = np.array([column, row]) * stride
-                label[_HEAD:, row, column] = 0
-                label[_HEAD + self.classes[number], row, column] = 1
-                label[:_HEAD, row, column] = 1, *(low - corner), *(high - corner), *(1 / size), weight
+            rows, columns = self._cells(near, far)
+            corner = np.stack([columns, rows]) * stride
+            label[_HEAD:, rows, columns] = 0
+            label[[0, _HEAD + self.classes[number]], rows[:, None], columns[:, None]] = 1
+            label[1:3, rows, columns] = low[:, None] - corner
+            label[3:5, rows, columns] = high[:, None] - corner
+            label[5:7, rows, columns] = 1 / size[:, None]
+            label[7, rows, columns] = weight
         return label
 
     def _covered(self, size: np.ndarray) -> np.ndarray:
@@ -55,16 +59,13 @@ class Coverage:
             return np.minimum(size, np.maximum(self.param.min_cvg_len, shrunk))
         return np.minimum(self.param.max_cvg_len, shrunk)
 
-    def _cells(self, near: np.ndarray, far: np.ndarray):
-        """Yield the cells that have more than a point in common with a rectangle."""
-        stride = self.param.stride
-        columns, rows = (
-            range(max(0, int(np.floor(a / stride))), min(n, int(np.ceil(b / stride))))
-            for a, b, n in zip(near, far, self.grid[::-1])
-        )
-        for row in rows:
-            for column in columns:
-                corner = np.array([column, row]) * stride
-                common = np.minimum(far, corner + stride) - np.maximum(near, corner)
-                if common.min() > 0 and common.prod() / stride**2 > _SMALL:
-                    yield row, column
+    def _cells(self, near: np.ndarray, far: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return rows and columns of the cells that have more than a point in common with a rectangle."""
+        stride, spans = self.param.stride, []
+        for a, b, n in zip(near, far, self.grid[::-1]):
+            cells = np.arange(max(0, math.floor(a / stride)), min(n, math.ceil(b / stride)))
+            spans.append((cells, np.minimum(b, (cells + 1) * stride) - np.maximum(a, cells * stride)))
+        (columns, across), (rows, down) = spans
+        common = np.maximum(down, 0)[:, None] * np.maximum(across, 0)
+        row, column = np.nonzero(common / stride**2 > _SMALL)
+        return rows[row], columns[column]

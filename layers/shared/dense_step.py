@@ -9,7 +9,7 @@ from minicaffe.core.layer import Layer
 from minicaffe.core.registry import create_layer
 from minicaffe.proto import TRAIN, caffe_pb2
 
-_EPS = 1e-5
+BN_EPS = 1e-5  #: is added to variances
 
 
 class DenseStep:
@@ -37,7 +37,7 @@ class DenseStep:
     def _normalized(self, x: Blob, group: int) -> Blob:
         """Add a normalization, whose blobs are of four groups from `group`, and a ReLU."""
         y, momentum = Blob((), x.dtype), 1 - self._block.param.moving_average_fraction
-        bn = caffe_pb2.BNParameter(momentum=momentum, eps=_EPS)
+        bn = caffe_pb2.BNParameter(momentum=momentum, eps=BN_EPS)
         self._add("BN", x, y, [self._place(group + i) for i in range(4)], bn_param=bn)
         self._add("ReLU", y, y, [])
         return y

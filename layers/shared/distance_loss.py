@@ -25,6 +25,7 @@ class DistanceLoss(LossLayer):
     backward_reads = ()
     no_gradient = (1, 2)
     statistics = 2  #: length of top 1
+    parts = 3  #: sums of each sample that the kernel writes: the cost, d_l, the others, and more of a type
 
     def rows(self, d: np.ndarray, own: np.ndarray, others: np.ndarray) -> tuple[np.ndarray, ...]:
         """Return costs (N,), slopes (N, K), d_l and the sums of other distances (N,), as top 1 has them.
@@ -54,7 +55,7 @@ class DistanceLoss(LossLayer):
         self.batch = bottom[0].shape[0]
         self.centres = bottom[0].count_range(1)
         self.slopes.reshape(self.batch, self.centres)
-        self.sums.reshape(3, self.batch)  # of each sample: the cost, d_l, the sum of the others
+        self.sums.reshape(self.parts, self.batch)
 
     def distances(self, bottom) -> Blob:
         """The blob of d."""

@@ -138,8 +138,13 @@ class DeviceTerms:
 
     def finish(self, n: int, fixed: float, out: int) -> None:
         """Compute *out = sum of terms / divisor: `fixed`, or if that is 0 the number of counted terms, at least 1."""
-        total, blocks = kernel("loss", "total", self._dtype), max(1, min(-(-n // _TERMS), _MOST_BLOCKS))
-        self.finish_by(total, (blocks, 1), 256, (n, self._terms.gpu_data(), self._counted.gpu_data()), fixed, out)
+        arguments = n, self._terms.gpu_data(), self._counted.gpu_data()
+        self.finish_by(kernel("loss", "total", self._dtype), self.grid(n), 256, arguments, fixed, out)
+
+    @staticmethod
+    def grid(n: int) -> tuple[int, int]:
+        """Return the grid of a kernel that adds n terms, with 256 threads in a block."""
+        return max(1, min(-(-n // _TERMS), _MOST_BLOCKS)), 1
 
     def finish_by(
         self, kernel: Any, grid: tuple[int, int], threads: int, arguments: tuple, fixed: float, out: int

@@ -6,6 +6,7 @@ from minicaffe.core.layer import Layer
 from minicaffe.layers.shared.map_boxes import decoded
 from minicaffe.layers.shared.map_labels import MapLabels
 from minicaffe.layers.shared.pixel_boxes import CodeStatistics
+from minicaffe.layers.shared.yolo_boxes import Overlap
 
 
 class MapAccuracy(Layer):
@@ -51,11 +52,7 @@ class MapAccuracy(Layer):
         n, row, column = np.nonzero(which)
         restored, places = self.statistics.restored(codes[n, :, row, column]), np.column_stack([column, row])
         centre, size = decoded(restored, self.labels.sizes_of(n), places, self.labels.stride, self.param)
-        truth = labels[n, 1:5, row, column]
-        low = np.maximum(centre - size / 2, truth[:, :2] - truth[:, 2:] / 2)
-        high = np.minimum(centre + size / 2, truth[:, :2] + truth[:, 2:] / 2)
-        shared = np.maximum(high - low, 0).prod(1)
-        return shared / np.maximum(size.prod(1) + truth[:, 2:].prod(1) - shared, np.finfo(codes.dtype).tiny)
+        return Overlap(np.concatenate([centre, size], 1).T, labels[n, 1:5, row, column].T).value()
 
 
 def _mean(values: np.ndarray) -> float:

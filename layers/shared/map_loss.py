@@ -8,6 +8,7 @@ from minicaffe.layers.shared.loss import LossLayer
 from minicaffe.layers.shared.map_boxes import code_limits
 from minicaffe.layers.shared.map_labels import MapLabels
 from minicaffe.layers.shared.pixel_boxes import CodeStatistics
+from minicaffe.layers.shared.softmax import softmax
 
 _LEAST_SIDE = 2  # pixels of an annotated box, in its code
 
@@ -76,8 +77,8 @@ class MapLoss(LossLayer):
         if not count:
             return 0.0
         weights = self.weights(objects, kept, overlaps) / count
-        p = np.exp(scores - scores.max(1, keepdims=True))
-        p /= p.sum(1, keepdims=True)
+        p = np.empty_like(scores)
+        softmax(scores, p)
         own = np.where(objects, classes, 0)[:, None]
         likelihood = np.maximum(np.take_along_axis(p, own, 1)[:, 0], np.finfo(np.float32).tiny)
         np.put_along_axis(p, own, np.take_along_axis(p, own, 1) - 1, 1)

@@ -41,6 +41,6 @@ def bins(rows, columns):
     return ((row, column) for row in enumerate(rows) for column in enumerate(columns))
 
 
-def round_half_up(x: np.floating) -> np.floating:
+def round_half_away(x: np.floating) -> np.floating:
     """Round as C does: halves away from zero."""
     return np.trunc(x + np.copysign(x.dtype.type(0.5), x))

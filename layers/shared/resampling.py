@@ -24,6 +24,12 @@ class Resampling:
         self._tables = [_Table(matrix, dtype) for matrix in matrices]
         self._transposed = [_Table(matrix.T, dtype) for matrix in matrices]
 
+    @property
+    def weights(self) -> tuple[np.ndarray, np.ndarray]:
+        """Those of rows and of columns."""
+        rows, columns = self._tables
+        return rows.matrix, columns.matrix
+
     def forward(self, x: np.ndarray, y: np.ndarray) -> None:
         """Write y (..., H', W') from x (..., H, W)."""
         if not self.unknown:

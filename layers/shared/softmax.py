@@ -19,7 +19,7 @@ def three_axes(shape: tuple[int, ...], axis: int) -> tuple[int, int, int]:
 
 
 def softmax(x: np.ndarray, y: np.ndarray) -> None:
-    """Write the softmax of x along axis 1 into y; both (outer, classes, inner)."""
+    """Write the softmax of x along axis 1 into y; both (outer, classes, ...)."""
     np.subtract(x, x.max(axis=1, keepdims=True, initial=np.finfo(x.dtype).min), out=y)
     np.exp(y, out=y)
     y /= y.sum(axis=1, keepdims=True)

@@ -13,12 +13,6 @@ from minicaffe.core.layer import Layer, Shape
 from minicaffe.proto.caffe_pb2 import Yolov3Parameter
 
 
-def logistic(x: np.ndarray) -> np.ndarray:
-    """Return 1 / (1 + exp(-x)), which cannot overflow."""
-    half = x.dtype.type(0.5)
-    return half * np.tanh(half * x) + half
-
-
 def decode(places: np.ndarray, growth: np.ndarray, sizes: np.ndarray) -> np.ndarray:
     """Return the boxes (4, N, B, H, W) of a map of B anchors.
 

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 import numpy as np
 
 from minicaffe.core.layer import Layer
-from minicaffe.errors import printable
+from minicaffe.errors import LayerError, printable
+from minicaffe.text import read_text
 
 
 def class_tree(layer: Layer, path: str, classes: int) -> np.ndarray:
@@ -51,11 +52,7 @@ def class_numbers(layer: Layer, path: str, classes: int) -> np.ndarray:
 
 def _numbers(layer: Layer, field: str, path: str) -> list[int]:
     """Return the last number of each line of a file that is not empty."""
-    try:
-        with open(path, encoding="utf-8-sig") as file:
-            lines = [line.split() for line in file]
-    except (OSError, UnicodeDecodeError) as error:
-        raise layer.error(f"{field} '{printable(path)}' cannot be read: {error}") from error
+    lines = [line.split() for line in read_text(path, field, LayerError).split("\n")]
     try:
         return [int(words[-1]) for words in lines if words]
     except ValueError as error:

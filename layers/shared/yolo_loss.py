@@ -10,8 +10,9 @@ from minicaffe.core.blob import Blob
 from minicaffe.cuda import ops
 from minicaffe.cuda.kernels import kernel
 from minicaffe.cuda.memory import DeviceBuffer
+from minicaffe.layers.shared.elementwise import logistic
 from minicaffe.layers.shared.loss import LossLayer, class_labels
-from minicaffe.layers.shared.yolo_boxes import Overlap, check_map, decode, logistic
+from minicaffe.layers.shared.yolo_boxes import Overlap, check_map, decode
 from minicaffe.proto.caffe_pb2 import Yolov3Parameter
 
 

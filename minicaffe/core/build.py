@@ -86,7 +86,9 @@ class NetBuilder:
             self.blob_loss_weights[name] = weight
             note = f"    with loss weight {weight:g}" if weight else ""
             log.info("Top shape: %s (%d)%s", " ".join(map(str, blob.shape)), blob.count, note)
-        needs = self.params.add_layer(layer_param, layer, self.layer_names) or any(need_bottom)
+        learns = self.params.add_layer(layer_param, layer, self.layer_names)
+        needs = learns or any(need_bottom)
+        needs_of_tops = need_bottom if layer.in_pairs and not learns else [needs] * len(top_names)
         self.layers.append(layer)
         self.layer_names.append(layer_param.name)
         self.bottoms.append(bottom)
@@ -95,7 +97,7 @@ class NetBuilder:
         self.top_names.append(top_names)
         self.bottom_need_backward.append(need_bottom)
         self.layer_need_backward.append(needs)
-        self._blob_need_backward.update((name, True) for name in top_names if needs)
+        self._blob_need_backward.update((name, True) for name, need in zip(top_names, needs_of_tops) if need)
 
     def _connect_bottoms(self, layer_param) -> tuple[list[Blob], list[bool]]:
         """Return the bottoms of a layer, and whether each needs backward.

@@ -33,6 +33,8 @@ class Facts:
 
     no_gradient: tuple[int, ...] = ()  #: bottoms without a gradient, by index (-1: the last), such as labels
 
+    in_pairs = False  #: whether top i comes from bottom i alone, and so needs no gradient where that needs none
+
     learns = True  #: whether its blobs, if it has any, may get a gradient; if not, its tops need none for them
 
     # In place: where a top is the bottom of its index, see in_place.py.

@@ -45,7 +45,7 @@ class AnnotatedTransformer(BatchTransformer):
     def __init__(self, param, annotated: AnnotatedDataParameter, train: bool, rng: Stream) -> None:
         super().__init__(param, train, rng)
         moves = any(resizer.moves_objects for resizer in self._resizers.policies) if self._resizers else False
-        if moves or any((self.random_size, self._pad, *self._turns)):
+        if moves or any((self.random_size, self._pad, self._turns)):
             raise DataError(
                 "transform_param: boxes do not follow center_object, max_angle, vertical_mirror, random_90_deg_rot, "
                 "pad and random sizes; remove them"
@@ -82,7 +82,7 @@ class AnnotatedTransformer(BatchTransformer):
             return one.apply(images, labels, dtype, each, name)
         rows = [np.empty((0, COLUMNS), np.float32)] * len(images) if isinstance(labels, np.ndarray) else list(labels)
         if self._view is not None:
-            images, rows = self.geometry_of(self._view, list(images), rows, each)
+            images, rows = self._view.views(self.rng, list(images), rows, each)
         if self._distorter or self._expander or self._samplers:
             images, rows = self._augmented(images, rows, each, name)
         out = np.empty((len(images), *self.output_shape(images[0].shape)), dtype)

@@ -51,7 +51,7 @@ class CellBoxTransformer(BatchTransformer):
 
     def __init__(self, param, sides: Sequence[int], train: bool, rng: Stream) -> None:
         super().__init__(param, train, rng)
-        if any((*self.crop, self.mirror, self._pad, self.random_size, self._resizers, *self._turns)):
+        if any((*self.crop, self.mirror, self._pad, self.random_size, self._resizers, self._turns)):
             raise DataError(
                 "transform_param: boxes do not follow crops, mirror, resize_param and other changes of size or place; "
                 "remove them"

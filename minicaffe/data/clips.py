@@ -14,6 +14,7 @@ import numpy as np
 from minicaffe import saved
 from minicaffe.data.image import resize
 from minicaffe.data.image_list import ImageListReader, int32, lines_of
+from minicaffe.data.reader import Share
 from minicaffe.data.video import FrameFolder, video_file
 from minicaffe.errors import DataError
 from minicaffe.philox import Stream
@@ -134,9 +135,9 @@ class ClipReader(ImageListReader):
     clips: how they are read.  seed_of_frames: determines all random frames.  Other arguments as of `ImageListReader`.
     """
 
-    def __init__(self, *args: Any, clips: Clips, seed_of_frames: int) -> None:
+    def __init__(self, *args: Any, clips: Clips, seed_of_frames: int, **options: Any) -> None:
         self.clips, self.seed_of_frames = clips, seed_of_frames
-        super().__init__(*args)
+        super().__init__(*args, **options)
 
     def read_entries(self) -> list[tuple[str, Any]]:
         return [self._entry(line, where) for where, line in lines_of(self.source)]
@@ -187,9 +188,9 @@ class ClipReader(ImageListReader):
 class FrameReader(ClipReader):
     """Endless reader of the frames of one file, each as a clip; `skip` frames are left out before each."""
 
-    def __init__(self, source: str, batch_size: int, skip: int, clips: Clips) -> None:
+    def __init__(self, source: str, batch_size: int, skip: int, clips: Clips, share: Share) -> None:
         self._skip = skip
-        super().__init__(source, source, batch_size, clips=clips, seed_of_frames=0)
+        super().__init__(source, source, batch_size, share=share, clips=clips, seed_of_frames=0)
 
     def read_entries(self) -> list[tuple[str, Any]]:
         count = video_file(self.source).count()

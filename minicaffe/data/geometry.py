@@ -7,12 +7,15 @@ another draw than the picture; here all by that of the picture.
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 
 import numpy as np
 
 from minicaffe.data.box_rows import corners_of, with_boxes
 from minicaffe.data.warp import Border, warp
+from minicaffe.data.workers import Each
 from minicaffe.errors import DataError
+from minicaffe.philox import Stream
 from minicaffe.proto.caffe_pb2 import GeometryParameter
 
 _BORDERS: dict[int, Border] = {
@@ -62,6 +65,19 @@ class Geometry:
             left, right = (3, 2) if choices[2] < 0.5 else (0, 1)
             after[left, 0], after[right, 0] = shift, width - shift
         return quad_map(after, before)
+
+    def views(
+        self, rng: Stream, images: Sequence[np.ndarray], rows: Sequence[np.ndarray], each: Each
+    ) -> tuple[list[np.ndarray], list[np.ndarray]]:
+        """Return images, and their rows of boxes if there are any, with the changes that are drawn for them."""
+        generator, result = rng.generator(), list(images)
+        drawn = [self.draw(generator, *image.shape[1:]) for image in images]
+
+        def see(i: int) -> None:
+            result[i] = self.image(images[i], drawn[i])
+
+        each(see, len(result))
+        return result, [self.rows(own, view, *image.shape[1:]) for own, view, image in zip(rows, drawn, images)]
 
     def image(self, image: np.ndarray, source: np.ndarray | None) -> np.ndarray:
         """Return the picture (C, H, W) of a `draw`."""

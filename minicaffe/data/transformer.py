@@ -31,6 +31,7 @@ from minicaffe.data.noise import Noise
 from minicaffe.data.random_size import random_size_of
 from minicaffe.data.resize_param import Resizer
 from minicaffe.data.scaled_crop import scaled_crop
+from minicaffe.data.turns import Turns
 from minicaffe.data.workers import Each, in_turn
 from minicaffe.errors import DataError
 from minicaffe.philox import Stream
@@ -106,7 +107,7 @@ class BatchTransformer:
         if self.is_flow and param.HasField("mean_file"):
             raise DataError("transform_param: is_flow with mirror needs mean_value instead of mean_file")
         self._random_crop = train or param.random_crop_on_test
-        self._turns = param.vertical_mirror, param.random_90_deg_rot
+        self._turns = Turns(param)
         self._resizers, self._noises = _choice(Resizer, param, "resize_param"), _choice(Noise, param, "noise_param")
         self.random_size, self._pad = random_size_of(param, self.crop), param.pad
         self.geometry = Geometry(param.geometry_param) if param.geometry_param.prob > 0 else None
@@ -133,7 +134,7 @@ class BatchTransformer:
     def on_host_only(self) -> bool:
         """Whether a step of the transformation has no GPU kernel."""
         steps = self.random_size, self.resizer, self.noise, self._pad, self.scaled_crop, self.is_flow
-        return any((*steps, self.geometry, *self._turns))
+        return any((*steps, self.geometry, self._turns))
 
     def read_mean(self, path: str) -> np.ndarray:
         """Return the mean image of a file, (C, H, W)."""
@@ -182,12 +183,12 @@ class BatchTransformer:
             plans = [self._plan_one(i, image, out, name) for i, image in enumerate(images)]
             parts = [(image[None], out[i : i + 1], plan) for i, (image, plan) in enumerate(zip(images, plans))]
             draws = Draws.joined(plans)
-        turns = self._drawn_turns(out)
+        turns = self._turns.draw(self.rng, out) if self._turns else None
         each(lambda i: self._write(*parts[i]), len(parts))
         if self.is_flow:
             self._reverse_flow(out, draws.flip)
         if turns is not None:
-            each(lambda i: self._turn(out[i], *turns[i]), len(out))
+            each(lambda i: self._turns.turn(out[i], *turns[i]), len(out))
         return draws
 
     def mean_in_words(self) -> str:
@@ -231,50 +232,14 @@ class BatchTransformer:
 
         each(prepare, count)
         if self.geometry is not None:
-            prepared, _ = self.geometry_of(self.geometry, prepared, [], each)
+            prepared, _ = self.geometry.views(self.rng, prepared, [], each)
         return stacked(prepared)
-
-    def geometry_of(
-        self, geometry: Geometry, images: Sequence[np.ndarray], rows: list[np.ndarray], each: Each
-    ) -> tuple[list[np.ndarray], list[np.ndarray]]:
-        """Return images, and their rows of boxes if there are any, with the views that are drawn for them."""
-        generator, result = self.rng.generator(), list(images)
-        views = [geometry.draw(generator, *image.shape[1:]) for image in images]
-
-        def see(i: int) -> None:
-            result[i] = geometry.image(images[i], views[i])
-
-        each(see, len(result))
-        return result, [geometry.rows(own, view, *image.shape[1:]) for own, view, image in zip(rows, views, images)]
 
     def _reverse_flow(self, out: np.ndarray, flip: np.ndarray) -> None:
         """Make 255 - x of x in channels 0, 2, ... of the images that are flipped; `out` is (x - mean) * scale."""
         twice = 2 * self.mean if self.mean is not None else np.zeros((1, 1, 1), np.float32)
         offset = (255 - np.broadcast_to(twice, (out.shape[1], 1, 1))[::2]) * np.float32(self.scale)
         out[flip, ::2] = offset - out[flip, ::2]
-
-    def _drawn_turns(self, out: np.ndarray) -> list[tuple[bool, int]] | None:
-        """Draw of each image whether it is turned upside down, and by how many quarters clockwise; None: of none is.
-
-        DataError for quarters of images (N, C, H, W) that are not square.
-        """
-        flips, quarters = self._turns
-        if not flips and not quarters:
-            return None
-        if quarters and out.shape[2] != out.shape[3]:
-            raise DataError(
-                "transform_param: random_90_deg_rot needs square images after the crop, got "
-                f"{out.shape[2]}x{out.shape[3]}"
-            )
-        generator = self.rng.generator()
-        flip = generator.integers(2, size=len(out)) if flips else np.zeros(len(out), int)
-        quarter = generator.integers(4, size=len(out)) if quarters else np.zeros(len(out), int)
-        return [(bool(one), int(other)) for one, other in zip(flip, quarter)]
-
-    @staticmethod
-    def _turn(image: np.ndarray, flip: bool, quarters: int) -> None:
-        """Turn an image (C, H, W) upside down, then by quarters clockwise, in place."""
-        image[...] = np.rot90(image[:, ::-1] if flip else image, -quarters, (1, 2)).copy()
 
     def _plan_one(self, index: int, image: np.ndarray, out: np.ndarray, name: Name) -> Draws:
         """Draw for one image of a list; DataError unless its size after the crop is that of the batch."""

@@ -10,7 +10,7 @@ import logging
 import os
 
 from minicaffe.errors import PrototxtError
-from minicaffe.proto import upgrade_forks, upgrade_intel, upgrade_v0, upgrade_v1
+from minicaffe.proto import upgrade_forks, upgrade_intel, upgrade_renamed, upgrade_v0, upgrade_v1
 from minicaffe.proto.caffe_pb2 import NetParameter, SolverParameter
 
 log = logging.getLogger("minicaffe")
@@ -21,17 +21,17 @@ NET_STEPS = (
     ("transformation fields outside transform_param", upgrade_v1.needs_data_upgrade, upgrade_v1.upgrade_data),
     ("V1 layers", upgrade_v1.needs_v1_upgrade, upgrade_v1.upgrade_v1),
     ("input fields", upgrade_v1.needs_input_upgrade, upgrade_v1.upgrade_input),
-    ("fields and types with another name", upgrade_forks.needs_names_upgrade, upgrade_forks.upgrade_names),
+    ("fields and types with another name", upgrade_renamed.needs_names_upgrade, upgrade_renamed.upgrade_names),
     ("raw blobs", upgrade_forks.needs_raw_upgrade, upgrade_forks.upgrade_raw),
     ("BatchNorm blobs of shape 1xCx1x1", upgrade_forks.needs_flat_upgrade, upgrade_forks.upgrade_flat),
     ("BatchNorm layers with filler", upgrade_intel.needs_batch_norm_upgrade, upgrade_intel.upgrade_batch_norm),
     ("layers with a ReLU of their own", upgrade_intel.needs_relu_upgrade, upgrade_intel.upgrade_relu),
     ("BatchNorm layers with scale and shift", upgrade_forks.needs_scale_upgrade, upgrade_forks.upgrade_scale),
-    ("convolutions with holes", upgrade_forks.needs_hole_upgrade, upgrade_forks.upgrade_hole),
-    ("losses and crops of nets for edges", upgrade_forks.needs_edge_upgrade, upgrade_forks.upgrade_edges),
+    ("convolutions with holes", upgrade_renamed.needs_hole_upgrade, upgrade_renamed.upgrade_hole),
+    ("losses and crops of nets for edges", upgrade_renamed.needs_edge_upgrade, upgrade_renamed.upgrade_edges),
     ("BatchNorm layers with learning rates", upgrade_v1.needs_batch_norm_upgrade, upgrade_v1.upgrade_batch_norm),
-    ("Eltwise layers with one bottom", upgrade_forks.needs_factor_upgrade, upgrade_forks.upgrade_factor),
-    ("Warp layers with positions", upgrade_forks.needs_positions_upgrade, upgrade_forks.upgrade_positions),
+    ("Eltwise layers with one bottom", upgrade_renamed.needs_factor_upgrade, upgrade_renamed.upgrade_factor),
+    ("Warp layers with positions", upgrade_renamed.needs_positions_upgrade, upgrade_renamed.upgrade_positions),
 )
 
 SOLVER_TYPES = {

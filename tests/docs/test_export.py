@@ -11,8 +11,9 @@ from minicaffe.export.onnx.conversion import converter, exported_types
 PAGE = Path(minicaffe.__file__).resolve().parent.parent / "docs" / "export.md"
 #: The types that have no form, besides Python, as the page lists them.
 REFUSED = (
-    "BoxGroupOutput, BoxOutput, DecodeBBox, FrcnnProposal, HardMining, Proposal, ProposalTarget, ScaleRoute, "
-    "YoloDetectionOutput, Yolov3DetectionOutput"
+    "Affinity, BoxGroupOutput, BoxOutput, ConnectedComponent, Correlation, Correlation1D, DecodeBBox, DenseCRF, "
+    "FrcnnProposal, HardMining, ImResize, LargeMarginInnerProduct, MarginInnerProduct, MultiStageMeanfield, Nms, "
+    "Proposal, ProposalTarget, ROIWarping, ScaleRoute, YoloDetectionOutput, Yolov3DetectionOutput"
 )
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from helpers.layer_cases import feeds, net_text
-from minicaffe.testing import NUMPY, Case
+from minicaffe.testing import NUMPY, Case, continuation, normal
 
 pytest.importorskip("onnx", reason="needs the packages onnx and onnxruntime")
 pytest.importorskip("onnxruntime", reason="needs the packages onnx and onnxruntime")
@@ -12,6 +12,19 @@ from helpers.onnx_runs import difference_of, export, longer, run_reference  # no
 
 TOLERANCE = 2e-6  #: relative to the largest value: sums have another order
 
+
+def positions(rng, shape):
+    """From -9 to 9 in halves, some in the pictures of these tests, many outside, some on their borders."""
+    return rng.integers(-18, 19, shape) / 2
+
+
+def with_unknown(rng, shape):
+    """Numbers, a third of them nan."""
+    return np.where(rng.random(shape) < 0.3, np.nan, rng.standard_normal(shape))
+
+
+WARPED = [(2, 3, 5, 6), (2, 2, 5, 6)]
+LSTM = "type: 'Lstm' lstm_param { num_output: 4 batch_size: 3 weight_filler { type: 'gaussian' } }"
 PSPNET = "type: 'BN' bn_param { momentum: 0.9 eps: 0.01 }"
 MORE = {
     "axes": Case("type: 'Axpy'", [(2, 3, 1, 1), (2, 3, 5), (2, 3, 5)]),
@@ -30,6 +43,19 @@ MORE = {
     "limited": Case("type: 'Scale' scale_param { filler { value: 5 } max_value: 2 }", [(2, 3, 4)]),
     "border added": Case("type: 'Padding' padding_param { pad_beg: 1 pad_end: 2 }", [(2, 3, 9, 7)]),
     "border removed": Case("type: 'Padding' padding_param { pad_beg: -1 pad_end: -2 }", [(2, 3, 9, 7)]),
+    "border": Case("type: 'Warp'", WARPED, [normal, positions]),
+    "positions": Case("type: 'Warp' warp_param { absolute: true }", WARPED, [normal, positions]),
+    "zeros outside": Case("type: 'FlowWarp'", WARPED, [normal, positions]),
+    "nan outside": Case("type: 'FlowWarp' flow_warp_param { fill_value: NOT_A_NUMBER }", WARPED, [normal, positions]),
+    "one row": Case("type: 'FlowWarp'", [(2, 3, 1, 6), (2, 2, 1, 6)], [normal, positions]),
+    "unknown": Case("type: 'Downsample' downsample_param { top_height: 3 top_width: 2 }", [(2, 3, 7, 5)], with_unknown),
+    "one center": Case("type: 'Quant' quant_param { centers: 0.5 negative_slope: 0.1 }", [(2, 3)], normal),
+    "neither": Case("type: 'MergeCrop' mergecrop_param { operation: ADD forward: false forward: false }",
+                    [(2, 3, 4), (2, 3, 6)]),
+    "second alone": Case("type: 'MergeCrop' mergecrop_param { forward: false }", [(2, 3, 4), (2, 1, 7)]),
+    "x alone": Case("type: 'ChannelScale' channel_scale_param { do_forward: false }", [(2, 3, 4), (2, 1, 4)]),
+    "steps and sequences on one axis": Case(LSTM, [(6, 5)], normal),
+    "marked beginnings": Case(LSTM, [(6, 5), (6,)], [normal, continuation]),
 }  # fmt: skip
 
 
@@ -55,6 +81,14 @@ def test_more_cases(more):
 def test_the_weights_of_a_product_may_be_an_input():
     case = Case("type: 'InnerProduct' inner_product_param { bias_filler { value: 2 } }", [(2, 6), (4, 3, 2)])
     assert difference_of(export(net_text(case)), feeds(*case.arrays())) < TOLERANCE
+
+
+@pytest.mark.parametrize("text", ["", "copy_remaining: true"])
+@pytest.mark.parametrize("shape", [(4, 5), (4, 5, 2, 3)])
+def test_lengths_of_sequences(text, shape):
+    """From 0 to all steps."""
+    exported = export(net_text(Case(f"type: 'ReverseTime' reverse_time_param {{ {text} }}", [shape, (5,)])))
+    compare(exported, feeds(np.random.default_rng(0).standard_normal(shape), np.arange(5)))
 
 
 def random_regions(count, samples, size, seed):

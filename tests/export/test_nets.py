@@ -19,7 +19,7 @@ ZOO = {
     "squeezenet": lambda: zoo.squeezenet(batch=2, size=67, classes=10, training=False),
     "unet": lambda: zoo.unet(size=188, training=False, width=4),
 }
-LIMIT = 5e-6  # of the largest value; nets of many layers, in another order of sums
+LIMIT = 1e-5  # of the largest value; nets of many layers, in another order of sums, whose Softmax reads scores up to 30
 
 
 @pytest.mark.parametrize("name", [*models.names(), *ZOO])

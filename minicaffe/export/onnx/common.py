@@ -10,6 +10,8 @@ from minicaffe.core.blob import canonical_axis
 from minicaffe.export.onnx.conversion import Conversion
 from minicaffe.export.onnx.graph import ELEMENT_TYPES
 
+_BEGIN = -(1 << 63)  # of a Slice with a negative step: down to the first place of any axis
+
 
 def axis_of(layer: Conversion, axis: int, bottom: int = 0) -> int:
     """Return an axis of a bottom counted from the front: -1 is the last one."""
@@ -42,6 +44,12 @@ def multiply(layer: Conversion, value: str, factor: float) -> str:
 def add(layer: Conversion, value: str, term: float) -> str:
     """Add a constant; the value itself if that is 0."""
     return value if term == 0 else layer.op("Add", value, layer.floats(term, "term"))
+
+
+def turned(layer: Conversion, value: str, axes: Sequence[int]) -> str:
+    """Slice with steps of -1: the value with some axes in reverse order."""
+    ends = (([-1] * len(axes), "start"), ([_BEGIN] * len(axes), "end"), (axes, "axis"), ([-1] * len(axes), "step"))
+    return layer.op("Slice", value, *(layer.ints(numbers, name) for numbers, name in ends)) if axes else value
 
 
 def pads(begin: Sequence[int], end: Sequence[int] | None = None) -> list[int]:

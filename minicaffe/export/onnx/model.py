@@ -23,20 +23,14 @@ class Exported:
 
     net: the net from inputs to outputs, see `deployed`.
     model: the ModelProto.
+    free: the names of the free axes of the net's inputs, also of those that the model does not read.
     fixed: for each axis of an input that was tried but is fixed, the reason.
     """
 
     net: Net
     model: onnx_pb2.ModelProto
+    free: Mapping[Axis, str]
     fixed: Mapping[Axis, str]
-
-    @property
-    def free(self) -> dict[Axis, str]:
-        """The names of the free axes of inputs."""
-        dims = {each.name: each.type.tensor_type.shape.dim for each in self.model.graph.input}
-        return {
-            (name, i): dim.dim_param for name, shape in dims.items() for i, dim in enumerate(shape) if dim.dim_param
-        }
 
 
 def to_model(net: Net, preprocessing: Mapping[str, GraphPreprocessing] | None = None) -> Exported:
@@ -55,7 +49,7 @@ def to_model(net: Net, preprocessing: Mapping[str, GraphPreprocessing] | None = 
     walk.declare(sizes.inputs, sizes.outputs)
     model = onnx_pb2.ModelProto(ir_version=IR_VERSION, producer_name="minicaffe", graph=walk.graph.proto)
     model.opset_import.add(domain="", version=OPSET)
-    return Exported(net, model, sizes.fixed)
+    return Exported(net, model, sizes.inputs, sizes.fixed)
 
 
 def _has_form(layer: caffe_pb2.LayerParameter) -> bool:

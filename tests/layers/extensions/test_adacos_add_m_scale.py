@@ -32,6 +32,11 @@ def test_the_scale_adapts(engine):
     assert_close(other.scale.data, [scale])
 
 
+def test_without_samples_the_scale_stays(engine):
+    layer, *_ = run_layer(TEXT, np.zeros((0, 5)), np.zeros(0), dtype=np.float32)
+    assert_close(layer.scale.data, [math.sqrt(2) * math.log(4)])
+
+
 def test_there_must_be_classes():
     with pytest.raises(LayerError, match="num_classes must be at least 3, got 2"):
         run_layer(TEXT.replace("5", "2"), np.zeros((1, 2)), [0.0])

@@ -19,6 +19,8 @@ class TestProperties(LayerProperties):
         Case(interp("shrink_factor: 2"), [(1, 2, 5, 6)]),
         Case(interp("shrink_factor: 2 zoom_factor: 3 pad_beg: -1 pad_end: -1"), [(2, 1, 6, 7)]),
         Case(interp("height: 4 width: 4"), [(1, 2, 1, 1)]),
+        Case(interp("height: 5 width: 7"), [(3,)]),
+        Case(interp("height: 5 width: 7"), [(3, 2, 4)]),
         Case(interp("use_blob_size: true"), [(1, 2, 3, 4), (1, 1, 5, 7)], gradient=[0]),
     ]
 
@@ -62,9 +64,17 @@ def test_cropping():
         ("zoom_factor: 2 pad_beg: 1", (1, 1, 3, 3), "must not be positive, got 1 and 0"),
         ("zoom_factor: 2 pad_beg: -3", (1, 1, 3, 3), "leave nothing of bottom 0"),
         ("zoom_factor: 0", (1, 1, 3, 3), "must be at least 1"),
-        ("zoom_factor: 2", (3, 3), r"bottom 0 must be \(N, C, H, W\), got \(3, 3\)"),
+        ("zoom_factor: 2", (3, 3, 3, 3, 3), r"bottom 0 must be \(N, C, H, W\), got \(3, 3, 3, 3, 3\)"),
     ],
 )
 def test_errors_name_the_layer(text, shape, words):
     with pytest.raises(LayerError, match=f"^Interp layer 'layer': .*{words}"):
         top_of(interp(text), np.zeros(shape))
+
+
+@pytest.mark.parametrize("shape", [(3,), (3, 2), (3, 2, 4)])
+def test_missing_axes_have_length_1(shape):
+    """A label for each picture, as MemoryData gives, is a map of one place: in TEST nets of PSPNet."""
+    x = np.random.default_rng(2).normal(size=shape)
+    text = interp("height: 5 width: 7")
+    np.testing.assert_array_equal(top_of(text, x), top_of(text, x.reshape((*shape, 1, 1, 1)[:4])))

@@ -72,6 +72,17 @@ def test_proposals(seed):
     assert_close(np.column_stack([rois.data, kept_scores.data]), expected, rtol=1e-9)
 
 
+def test_what_follows_in_im_info_is_not_read():
+    """PVANET's own scripts give the two scales twice."""
+    rng = np.random.default_rng(0)
+    scores, deltas = rng.random((1, 12, 4, 5)), codes(rng, (1, 24, 4, 5))
+    four, six = (
+        run_layer(proposal(), scores, deltas, np.append(info(), more)[None])[2][0].data for more in ([], [9.0, 7.0])
+    )
+    np.testing.assert_array_equal(six, four)
+    assert len(four) == 8
+
+
 @pytest.mark.parametrize(
     ("text", "shapes", "words"),
     [

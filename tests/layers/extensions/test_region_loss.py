@@ -158,8 +158,8 @@ def test_labels_that_are_mapped_to_classes(engine, files):
     ("text", "words"),
     [
         ("coords: 5", "coords must be 4 and num at least 1, got 5 and 3"),
-        ("softmax_tree: 'missing'", "softmax_tree 'missing' cannot be read"),
-        ("class_map: 'missing'", "class_map 'missing' cannot be read"),
+        ("softmax_tree: 'missing'", "cannot read softmax_tree missing: No such file"),
+        ("class_map: 'missing'", "cannot read class_map missing: No such file"),
     ],
 )
 def test_errors_name_the_layer(text, words):

@@ -5,6 +5,7 @@ import pytest
 
 from helpers.engines import of_layer
 from helpers.references import softmax
+from minicaffe.proto import caffe_pb2, parse_text, upgrade_net
 from minicaffe.testing import Case, LayerProperties, labels, normal, run_layer
 
 
@@ -52,6 +53,15 @@ def test_values_against_a_loop(engine, text, divisor):
     layer.backward(top, [True, False], bottom)
     hot = (np.arange(4)[:, None, None] == t) & (t >= 0)
     np.testing.assert_allclose(bottom[0].diff, (p - hot) * (t >= 0) / divisor, rtol=1e-4, atol=1e-7)
+
+
+def test_a_softmax_loss_with_three_tops_is_one():
+    text = "layer { name: 'a' type: 'SoftmaxWithLoss' bottom: 'x' bottom: 't' %s }"
+    tops = "top: 'loss' top: 'p' top: 'each'"
+    types = [
+        upgrade_net(parse_text(text % given, caffe_pb2.NetParameter())).layer[0].type for given in (tops, "top: 'loss'")
+    ]
+    assert types == ["SoftmaxWithLossOHEM", "SoftmaxWithLoss"]
 
 
 PRE_FIXED = "loss_param { normalization: PRE_FIXED pre_fixed_normalizer: 5 }"

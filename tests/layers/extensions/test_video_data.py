@@ -178,6 +178,16 @@ def test_ranks_share_one_list(folder, monkeypatch):
     assert labels == [[0, 0, 0], [1, 1, 1], [2, 2, 2]]
 
 
+def test_ranks_share_the_frames_of_a_file(folder, monkeypatch):
+    monkeypatch.setattr(settings, "solver_count", 2)
+    text = f'video_data_param {{ video_type: VIDEO video_file: "{folder}/1.tif" }}'
+    for rank in range(2):
+        monkeypatch.setattr(settings, "solver_rank", rank)
+        layer, blobs = data_layer(f'type: "VideoData" data_param {{ batch_size: 3 }} {text}', 1)
+        for (part,), first in zip(batches(layer, blobs, 2), (rank, 6 + rank)):
+            np.testing.assert_array_equal(part, [PLANES[1][:, first + 2 * i] for i in range(3)])
+
+
 def test_c3d_in_the_older_format(folder):
     (folder / "list.txt").write_text(f"{folder}/video 0 1 2\n")
     text = f"""layers {{ name: "d" type: VIDEO_DATA top: "data" top: "label" image_data_param {{

@@ -73,8 +73,9 @@ def difference_of(exported: Exported, feeds: dict[str, np.ndarray], run: Run = r
     worst = 0.0
     for name in net.outputs:
         assert found[name].shape == expected[name].shape, f"{name}: {found[name].shape}, not {expected[name].shape}"
-        scale = max(1.0, float(np.abs(expected[name]).max(initial=0)))
-        worst = max(worst, float(np.abs(found[name] - expected[name]).max(initial=0)) / scale)
+        assert np.array_equal(np.isnan(found[name]), np.isnan(expected[name])), f"{name}: nan in other places"
+        scale = max(1.0, float(np.nanmax(np.abs(expected[name]), initial=0)))
+        worst = max(worst, float(np.nanmax(np.abs(found[name] - expected[name]), initial=0)) / scale)
     return worst
 
 

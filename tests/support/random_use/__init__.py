@@ -5,7 +5,7 @@ A *program* is a small net and a list of operations (passes, partial passes, rea
 reshapes, new weights, solver steps), generated from one integer.  It is run on several engines, and the results of the
 operations are compared.
 
-    nets.py         the grammar of the nets
+    nets.py         the grammar of the nets; forks.py: with layer types of the forks
     operation.py    what a script may do to a net, one class each: passes.py, blobs.py, whole_nets.py
     operations.py   how often programs use each
     player.py       the engines, and the nets of a program in one of them

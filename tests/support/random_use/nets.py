@@ -5,6 +5,8 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass
 
+from random_use import forks
+
 _FILLERS = 'weight_filler { type: "xavier" } bias_filler { type: "gaussian" std: 0.3 }'
 _KERNELS = ("kernel_size: 3 pad: 1", "kernel_size: 3 pad: 1", "kernel_size: 1", "kernel_size: 3 pad: 2 dilation: 2")
 _WINDOWS = (
@@ -57,6 +59,9 @@ class Grammar:
 
     def maybe(self, chance: float) -> bool:
         return self.rng.random() < chance
+
+    def head_of(self, name: str, channels: int, places: tuple[str, ...]) -> Head:
+        return Head(name, channels, places)
 
     def fresh(self, stem: str) -> str:
         """Return an unused name for a blob or layer."""
@@ -267,4 +272,5 @@ _BLOCKS = {
     Grammar.single_block: 2.5,
     Grammar.deconvolution_block: 0.7,
     Grammar.shape_block: 0.7,
+    **forks.BLOCKS,
 }

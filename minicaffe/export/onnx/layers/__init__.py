@@ -14,5 +14,6 @@ from minicaffe.export.onnx.layers import (  # noqa: F401
     products,
     recurrent,
     regions,
+    resampling,
     selection,
 )

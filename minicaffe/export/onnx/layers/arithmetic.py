@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from functools import reduce
 
+import numpy as np
+
 from minicaffe.core.blob import canonical_axis
-from minicaffe.export.onnx.common import append_axes, axis_of, multiply
+from minicaffe.export.onnx.common import append_axes, axis_of, multiply, reshape
 from minicaffe.export.onnx.conversion import Conversion, exports
 from minicaffe.proto.caffe_pb2 import EltwiseParameter, ReductionParameter
 
@@ -20,7 +22,7 @@ def eltwise(layer: Conversion) -> str:
     return reduce(lambda y, x: layer.op(operator, y, x), terms)
 
 
-@exports("Scale")
+@exports("Scale", "EltwiseAffine")
 def scale(layer: Conversion) -> str:
     """Mul, Add, the operands with an axis of length 1 for each axis behind those that they cover."""
     own = layer.layer
@@ -51,6 +53,43 @@ def _axes_behind(layer: Conversion) -> int:
     own, axes = layer.layer, len(layer.bottom_shapes[0])
     covered = len(own.operand_shape(layer.bottom_shapes))
     return axes - canonical_axis(own.axis, axes) - covered if covered else 0
+
+
+@exports("ChannelScale")
+def channel_scale(layer: Conversion) -> list[str]:
+    """Mul, the factors with the spatial axes of x, or the scale of global_scale; nothing if do_forward is false."""
+    own, (x, factors) = layer.layer, layer.bottoms
+    shape, given = layer.bottom_shapes
+    if own.common:
+        y = layer.op("Mul", x, layer.param(0))
+    elif own.param.do_forward:
+        wanted = (shape[0], 1, *shape[2:])
+        y = layer.op("Mul", x, factors if given == wanted else reshape(layer, factors, [-1, *wanted[1:]]))
+    else:
+        y = x
+    return [y, *(layer.op("Identity", layer.param(0)) for _ in layer.top_shapes[1:])]
+
+
+@exports("Mean")
+def mean(layer: Conversion) -> list[str]:
+    """Mul, Add for each bottom."""
+    own, tops = layer.layer, []
+    for x, shape in zip(layer.bottoms, layer.bottom_shapes):
+        shift = np.tile(own.shift.read_data(), (shape[1] // len(own.values), 1, 1))
+        tops.append(layer.op("Add", multiply(layer, x, own.factor), layer.floats(shift, "shift")))
+    return tops
+
+
+@exports("MaskPooling")
+def mask_pooling(layer: Conversion) -> str:
+    """Mul."""
+    return layer.op("Mul", *layer.bottoms)
+
+
+@exports("ChannelNorm")
+def channel_norm(layer: Conversion) -> str:
+    """ReduceL2 over the channels."""
+    return layer.op("ReduceL2", layer.x, axes=[1])
 
 
 @exports("Reduction")

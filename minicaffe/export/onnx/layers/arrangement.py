@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from minicaffe.export.onnx.common import axis_of, reshape
+import numpy as np
+
+from minicaffe.export.onnx.common import append_axes, axis_of, cast, reshape, turned
 from minicaffe.export.onnx.conversion import Conversion, exports
 
 _END = (1 << 63) - 1  # of a Slice: up to the last place of any axis
@@ -37,6 +39,51 @@ def dummy_data(layer: Conversion) -> list[str]:
     ]
 
 
+@exports("Gather", "GradientScaler")
+def passed_on(layer: Conversion) -> list[str]:
+    """Nothing: the tops are the bottoms."""
+    return layer.bottoms
+
+
+@exports("Reverse", "Flip")
+def reverse(layer: Conversion) -> str:
+    """Slice with steps of -1."""
+    return turned(layer, layer.x, layer.layer.axes)
+
+
+@exports("ReverseTime")
+def reverse_time(layer: Conversion) -> str:
+    """Cast of the lengths, ReverseSequence; without copy_remaining Where, 0 from each length on."""
+    steps = layer.op("Squeeze", layer.op("Shape", layer.x, end=1))
+    lengths = cast(layer, reshape(layer, layer.bottoms[1], [-1]), np.int64)
+    y = layer.op("ReverseSequence", layer.x, lengths, time_axis=0, batch_axis=1)
+    if layer.layer.copies:
+        return y
+    places = layer.op("Range", layer.ints(0, "first"), steps, layer.ints(1, "step"))
+    turns = layer.op("Less", append_axes(layer, places, 1, 1), lengths)
+    turns = append_axes(layer, turns, 2, len(layer.bottom_shapes[0]) - 2)
+    return layer.op("Where", turns, y, layer.floats(0, "zero"))
+
+
+@exports("MergeCrop")
+def merge_crop(layer: Conversion) -> str:
+    """Slice of the centre of the second bottom; Concat, or Add; Expand of 0 for a bottom that does not count."""
+    own, axes = layer.layer, range(2, len(layer.bottom_shapes[0]))
+    values = [layer.x, layer.bottoms[1]]
+    if axes:
+        places = own.cut[2:]
+        values[1] = cut(layer, axes, [each.start for each in places], [each.stop for each in places], value=values[1])
+    if not own.stack:
+        values = [value for value, counts in zip(values, own.forwards) if counts] or [_zeros(layer, layer.x)]
+        return layer.op("Add", *values) if len(values) == 2 else values[0]
+    parts = (value if counts else _zeros(layer, value) for value, counts in zip(values, own.forwards))
+    return layer.op("Concat", *parts, axis=1)
+
+
+def _zeros(layer: Conversion, value: str) -> str:
+    return layer.op("Expand", layer.floats(0, "zero"), layer.op("Shape", value))
+
+
 @exports("Concat")
 def concat(layer: Conversion) -> str:
     """Concat; nothing with one bottom."""
@@ -56,8 +103,7 @@ def slice_(layer: Conversion) -> list[str]:
     return [cut(layer, [axis], [start], [end]) for start, end in zip([0, *own.points], [*own.points, _END])]
 
 
-@exports("AutoCrop")
-@exports("Crop")
+@exports("AutoCrop", "Crop")
 def crop(layer: Conversion) -> str:
     """Slice of the axes that become shorter."""
     region = enumerate(layer.layer.region(*layer.bottom_shapes))
@@ -65,10 +111,12 @@ def crop(layer: Conversion) -> str:
     return cut(layer, *zip(*shorter)) if shorter else layer.x
 
 
-def cut(layer: Conversion, axes: Iterable[int], starts: Iterable[int], ends: Iterable[int]) -> str:
-    """Slice of the first bottom, on each of `axes` from start to end."""
+def cut(
+    layer: Conversion, axes: Iterable[int], starts: Iterable[int], ends: Iterable[int], *, value: str | None = None
+) -> str:
+    """Slice of the first bottom, or of another value, on each of `axes` from start to end."""
     limits = (layer.ints(list(each), name) for each, name in ((starts, "starts"), (ends, "ends"), (axes, "axes")))
-    return layer.op("Slice", layer.x, *limits)
+    return layer.op("Slice", layer.x if value is None else value, *limits)
 
 
 @exports("Tile")

@@ -7,6 +7,8 @@ import numpy as np
 from minicaffe.export.onnx.common import cast, reshape, statistics
 from minicaffe.export.onnx.conversion import Conversion, exports
 from minicaffe.export.onnx.layers.arrangement import cut
+from minicaffe.export.onnx.layers.resampling import resized
+from minicaffe.proto.caffe_pb2 import UnpoolingParameter
 
 
 @exports("ReLU6")
@@ -21,7 +23,7 @@ def mish(layer: Conversion) -> str:
     return layer.op("Mul", layer.x, layer.op("Tanh", layer.op("Softplus", layer.x)))
 
 
-@exports("Permute")
+@exports("Permute", "Transpose")
 def permute(layer: Conversion) -> str:
     """Transpose."""
     return layer.op("Transpose", layer.x, perm=layer.layer.order(len(layer.bottom_shapes[0])))
@@ -54,7 +56,7 @@ def axpy(layer: Conversion) -> str:
     return layer.op("Add", layer.op("Mul", factors, x), y)
 
 
-@exports("Normalize")
+@exports("NormL2", "Normalize")
 def normalize(layer: Conversion) -> list[str]:
     """ReduceSumSquare, Add eps, Sqrt (L1: ReduceL1, Add eps), Div; with norm_param Mul by the scale."""
     own, shape = layer.layer, layer.bottom_shapes[0]
@@ -136,9 +138,31 @@ def upsample(layer: Conversion) -> str:
         scales = layer.floats([1, 1, *layer.layer.scale], "scales")
         options = {"mode": "nearest", "coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"}
         return layer.op("Resize", layer.x, "", scales, **options)
-    x, mask = layer.bottoms
+    return _scattered(layer, _places_of_mask(layer))
+
+
+@exports("Unpooling")
+def unpooling(layer: Conversion) -> str:
+    """MAX: ScatterElements into zeros, at the places of the mask or the first of each window.  TILE, AVE: MatMul.
+
+    Two values at one place: as for Upsample.
+    """
+    own = layer.layer
+    if own.method != UnpoolingParameter.MAX:
+        return resized(layer, layer.x, own.spread.weights)
+    if len(layer.bottoms) > 1:
+        return _scattered(layer, _places_of_mask(layer))
+    first = layer.ints(own.mask.read_data()[0, 0].reshape(-1), "places")
+    return _scattered(layer, layer.op("Expand", first, layer.op("Shape", reshape(layer, layer.x, [0, 0, -1]))))
+
+
+def _places_of_mask(layer: Conversion) -> str:
+    return cast(layer, reshape(layer, layer.bottoms[1], [0, 0, -1]), np.int64)
+
+
+def _scattered(layer: Conversion, places: str) -> str:
+    """ScatterElements of the first bottom into pictures of zeros, at places (N, C, numbers)."""
     height, width = layer.top_shapes[0][2:]
-    shape = layer.op("Concat", layer.op("Shape", x, end=2), layer.ints([height * width], "size"), axis=0)
-    places = cast(layer, reshape(layer, mask, [0, 0, -1]), np.int64)
-    zeros, values = layer.op("ConstantOfShape", shape), reshape(layer, x, [0, 0, -1])
+    shape = layer.op("Concat", layer.op("Shape", layer.x, end=2), layer.ints([height * width], "size"), axis=0)
+    zeros, values = layer.op("ConstantOfShape", shape), reshape(layer, layer.x, [0, 0, -1])
     return reshape(layer, layer.op("ScatterElements", zeros, places, values, axis=2), [0, 0, height, width])

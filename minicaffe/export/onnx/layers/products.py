@@ -8,6 +8,8 @@ import numpy as np
 
 from minicaffe.export.onnx.common import pads, reshape
 from minicaffe.export.onnx.conversion import Conversion, exports
+from minicaffe.layers.shared.binary_weights import BinaryWeights
+from minicaffe.layers.shared.dense_step import BN_EPS
 from minicaffe.layers.shared.unit_rows import unit_rows
 from minicaffe.layers.shared.window import Window
 
@@ -20,6 +22,12 @@ def convolution(layer: Conversion) -> list[str]:
     return [_correlate(layer, i, "Conv") for i in range(len(layer.bottoms))]
 
 
+@exports("BinaryConvolution")
+def binary_convolution(layer: Conversion) -> list[str]:
+    """As Convolution, of the weights of two values."""
+    return convolution(layer)
+
+
 @exports("Deconvolution", "Deconvolution3D")
 def deconvolution(layer: Conversion) -> list[str]:
     """ConvTranspose: the same order of weights; Reshape around it where axis is not 1."""
@@ -29,11 +37,21 @@ def deconvolution(layer: Conversion) -> list[str]:
 def _correlate(layer: Conversion, i: int, operator: str) -> str:
     """Convert bottom i; a blob without spatial axes gets one of length 1, which ONNX requires."""
     own, window = layer.layer, layer.layer.window.with_axes(max(1, layer.layer.num_spatial))
-    weights = layer.param(0, (*own.blobs[0].shape[:2], *window.kernel))
+    weights = _weights(layer, (*own.blobs[0].shape[:2], *window.kernel))
     bias = [layer.param(1)] if own.bias_term else []
     x = _samples(layer, layer.bottoms[i], own.axis, layer.bottom_shapes[i])
     y = layer.op(operator, x, weights, *bias, group=own.group, **_attributes(window))
     return _unsampled(layer, y, own.axis, layer.top_shapes[i])
+
+
+def _weights(layer: Conversion, shape: tuple[int, ...]) -> str:
+    """Add the weights that are multiplied, which for some types are computed from the blob."""
+    own = layer.layer
+    if isinstance(own, BinaryWeights) and own.binarizes:
+        return layer.floats(own.binary().reshape(shape), "0")
+    if getattr(own, "normalize", False):
+        return layer.floats(unit_rows(own.blobs[0].read_data()).reshape(shape), "0")
+    return layer.param(0, shape)
 
 
 @exports("Im2col")
@@ -75,12 +93,61 @@ def inner_product(layer: Conversion) -> str:
     """Flatten, Gemm (transB unless transpose); Reshape to the axes of x before axis where it is not 1."""
     own = layer.layer
     x = layer.x if own.axis == 1 and len(layer.bottom_shapes[0]) == 2 else layer.op("Flatten", layer.x, axis=own.axis)
-    params = [*layer.bottoms[1:], *(layer.param(i) for i in range(own.normalize, len(own.blobs)))]
-    if own.normalize:
-        params.insert(0, layer.floats(unit_rows(own.blobs[0].read_data()), "0"))
+    params, given = layer.bottoms[1:], len(layer.bottoms) > 1
+    if not given:
+        params.append(_weights(layer, own.blobs[0].shape))
+    params += [layer.param(i) for i in range(1 - given, len(own.blobs))]
     if len(layer.bottoms) > 1 and len(layer.bottom_shapes[1]) > 2:
         params[0] = layer.op("Flatten", params[0], axis=1)
     y = layer.op("Gemm", x, *params, transB=int(not own.transpose))
+    return _before_axis(layer, y)
+
+
+@exports("BinaryInnerProduct")
+def binary_inner_product(layer: Conversion) -> str:
+    """As InnerProduct, of the weights of two values."""
+    return inner_product(layer)
+
+
+@exports("DenseBlock")
+def dense_block(layer: Conversion) -> str:
+    """BatchNormalization, Relu, Conv for each step, before it the same with 1x1 kernels for use_BC; Concat."""
+    own, x = layer.layer, layer.x
+
+    def normalized(value: str, t: int, group: int) -> str:
+        places = (own.count * (group + i) + t for i in range(4))
+        values = [layer.param(i, (own.blobs[i].count,)) for i in places]
+        return layer.op("Relu", layer.op("BatchNormalization", value, *values, epsilon=BN_EPS))
+
+    for t in range(own.count):
+        y = normalized(x, t, 1)
+        if own.bottleneck:
+            y = normalized(layer.op("Conv", y, layer.param(5 * own.count + t)), t, 6)
+        kernels = layer.floats(own.blobs[t].read_data()[:, :, ::-1, ::-1], str(t))
+        x = layer.op("Concat", x, layer.op("Conv", y, kernels, pads=[1] * 4), axis=1)
+    return x
+
+
+@exports("InnerDistance")
+def inner_distance(layer: Conversion) -> str:
+    """L2: Gemm, Add of both squares, Relu.  L1: Sub, ReduceL1.  Flatten and Reshape as for InnerProduct."""
+    own, x = layer.layer, layer.op("Flatten", layer.x, axis=layer.layer.axis)
+    if own.stored:
+        w = _weights(layer, own.blobs[0].shape)
+    else:
+        w = reshape(layer, layer.bottoms[1], [own.num_output, own.inputs])
+    if own.absolute:
+        differences = layer.op("Sub", layer.op("Unsqueeze", x, layer.ints([1], "axes")), w)
+        return _before_axis(layer, layer.op("ReduceL1", differences, axes=[2], keepdims=0))
+    squares = layer.op("ReduceSumSquare", x, axes=[1])
+    of_w = layer.op("ReduceSumSquare", w, axes=[1], keepdims=0)
+    products = layer.op("Gemm", x, w, transB=1, alpha=-2.0)
+    return _before_axis(layer, layer.op("Relu", layer.op("Add", layer.op("Add", products, squares), of_w)))
+
+
+def _before_axis(layer: Conversion, y: str) -> str:
+    """Reshape (M, num_output) to the axes of x before `axis`, and num_output."""
+    own = layer.layer
     if own.axis == 1:
         return y
     before = layer.op("Shape", layer.x, end=own.axis)

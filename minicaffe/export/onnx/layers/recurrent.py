@@ -21,11 +21,27 @@ def lstm(layer: Conversion) -> list[str]:
     those at which the pass before ended, which has an effect where cont is not 0 at the first step.
     """
 
-    def step(body: Nodes, z: str, cont: str, states: Sequence[str]) -> list[str]:
-        c, h = lstm_step(body, z, cont, states[1])
-        return [h, c]
+    return _scan(layer, *_steps(layer), _lstm_step)
 
-    return _scan(layer, step)
+
+@exports("Lstm")
+def junhyuk_lstm(layer: Conversion) -> str:
+    """As LSTM, with cont 1 where no bottom has it; Reshape around it where steps and sequences are one axis."""
+    own, x, shape = layer.layer, layer.x, layer.bottom_shapes[0]
+    if own.joined or len(shape) != 3:
+        x = reshape(layer, x, [-1, own.batch, own.inputs] if own.joined else [0, 0, -1])
+    each = layer.op("Concat", layer.op("Shape", x, end=2), layer.ints([1]), axis=0)
+    if own.carries:
+        cont = layer.op("Reshape", layer.bottoms[1], each)
+    else:  # the states before the first step are zero
+        cont = layer.op("Expand", layer.floats(1, "cont"), each)
+    (h,) = _scan(layer, x, cont, _lstm_step)
+    return reshape(layer, h, [-1, own.size]) if own.joined else h
+
+
+def _lstm_step(body: Nodes, z: str, cont: str, states: Sequence[str]) -> list[str]:
+    c, h = lstm_step(body, z, cont, states[1])
+    return [h, c]
 
 
 @exports("RNN")
@@ -34,7 +50,7 @@ def rnn(layer: Conversion) -> list[str]:
 
     The state before the first step is as in LSTM's form.
     """
-    h, *states = _scan(layer, lambda body, z, cont, states: [body.op("Tanh", z)])
+    h, *states = _scan(layer, *_steps(layer), lambda body, z, cont, states: [body.op("Tanh", z)])
     last = len(layer.layer.blobs) - 1
     product = layer.op("MatMul", h, layer.op("Transpose", layer.param(last - 1)))
     return [layer.op("Tanh", layer.op("Add", product, layer.param(last))), *states]
@@ -56,31 +72,36 @@ def lstm_step(nodes: Nodes, z: str, cont: str, c: str) -> tuple[str, str]:
     return c, nodes.op("Mul", o, nodes.op("Tanh", c))
 
 
-def _scan(layer: Conversion, step: Step) -> list[str]:
+def _steps(layer: Conversion) -> tuple[str, str]:
+    """Return the inputs (T, N, I) and cont (T, N, 1)."""
+    x = layer.x if len(layer.bottom_shapes[0]) == 3 else reshape(layer, layer.x, [0, 0, -1])
+    return x, append_axes(layer, layer.bottoms[1], 2, 1)
+
+
+def _scan(layer: Conversion, x: str, cont: str, step: Step) -> list[str]:
     """Add the Scan over the steps; return h of all steps (T, N, H) and, if exposed, the last states, each (1, N, H)."""
-    states, z, cont = _first_states(layer), _inputs(layer), append_axes(layer, layer.bottoms[1], 2, 1)
-    body = _body(layer, layer.op("Transpose", layer.param(2 + layer.layer.static)), step)
+    states, z = _first_states(layer, x), _inputs(layer, x)
+    body = _body(layer, layer.op("Transpose", layer.param(layer.layer.w_h)), step)
     *states, h = layer.ops("Scan", len(states) + 1, *states, z, cont, body=body, num_scan_inputs=2)
     if not layer.layer.expose:
         return [h]
     return [h, *(layer.op("Unsqueeze", state, layer.ints([0], "axes")) for state in states)]
 
 
-def _first_states(layer: Conversion) -> list[str]:
+def _first_states(layer: Conversion, x: str) -> list[str]:
     """Add the states before the first step, each (N, H)."""
     recurrent = layer.layer
     if recurrent.expose:
         axes = layer.ints([0], "axes")
         return [layer.op("Squeeze", state, axes) for state in layer.bottoms[2 + recurrent.static :]]
-    shape = layer.op("Concat", layer.op("Shape", layer.x, start=1, end=2), layer.ints([recurrent.size]), axis=0)
+    shape = layer.op("Concat", layer.op("Shape", x, start=1, end=2), layer.ints([recurrent.size]), axis=0)
     return [layer.op("ConstantOfShape", shape)] * recurrent.states
 
 
-def _inputs(layer: Conversion) -> str:
+def _inputs(layer: Conversion, x: str) -> str:
     """Add W_x x + b + W_s s of all steps, (T, N, G)."""
-    x = layer.x if len(layer.bottom_shapes[0]) == 3 else reshape(layer, layer.x, [0, 0, -1])
     z = layer.op("MatMul", x, layer.op("Transpose", layer.param(0)))
-    z = layer.op("Add", z, layer.param(1))
+    z = layer.op("Add", z, layer.param(layer.layer.bias))
     if layer.layer.static:
         fixed = layer.op("Gemm", layer.op("Flatten", layer.bottoms[2]), layer.param(2), transB=1)
         z = layer.op("Add", z, fixed)

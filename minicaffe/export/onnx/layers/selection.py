@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from minicaffe.export.onnx.common import axis_of, cast, reshape
+from minicaffe.export.onnx.common import axis_of, cast, reshape, turned
 from minicaffe.export.onnx.conversion import Conversion, exports
-
-_BEGIN = -(1 << 63)  # of a Slice with a negative step: down to the first place of any axis
 
 
 @exports("Embed")
@@ -53,9 +51,6 @@ def _largest(layer: Conversion, x: str, axis: int, length: int) -> tuple[str, st
     if layer.layer.top_k == 1:
         index = layer.op("ArgMax", x, axis=axis, select_last_index=1)
         return layer.op("ReduceMax", x, axes=[axis]), cast(layer, index, np.float32)
-    limits = (
-        layer.ints([limit], name) for limit, name in ((-1, "start"), (_BEGIN, "end"), (axis, "axis"), (-1, "step"))
-    )
     top_k = layer.ints([layer.layer.top_k], "top_k")
-    values, index = layer.ops("TopK", 2, layer.op("Slice", x, *limits), top_k, axis=axis)
+    values, index = layer.ops("TopK", 2, turned(layer, x, [axis]), top_k, axis=axis)
     return values, layer.op("Sub", layer.floats(length - 1, "last"), cast(layer, index, np.float32))
