@@ -64,6 +64,12 @@ class DetectNetTransformation(Layer):
         self.random, common = self.layer_param.detectnet_augmentation_param, self.layer_param.transform_param
         self.coverage = Coverage(self, self.layer_param.detectnet_groundtruth_param)
         self.crop = self.coverage.param.image_size_y, self.coverage.param.image_size_x
+        for message in (self.random, self.coverage.param):
+            for field, value in message.ListFields():
+                if isinstance(value, float) and not math.isfinite(value):
+                    raise self.error(f"{field.name} must be finite, got {value:g}")
+        if self.random.hue_rotation < 0:
+            raise self.error(f"hue_rotation must be at least 0, got {self.random.hue_rotation:g}")
         if len(common.mean_value) not in (0, 1, 3):
             raise self.error(f"mean_value must be given once or three times, got {len(common.mean_value)}")
         try:

@@ -167,6 +167,32 @@ def test_values_and_gradients_are_those_of_float32_to_three_digits():
 
 
 @needs_bf16
+@pytest.mark.parametrize("kind", ["Convolution", "Deconvolution"])
+@pytest.mark.parametrize(
+    ("channels", "outputs", "group"), [(25, 18, 1), (18, 75, 1), (17, 16, 1), (2, 25, 1), (50, 34, 2)]
+)
+def test_odd_numbers_of_channels(kind, channels, outputs, group):
+    """oneDNN 3.2 has code for 1x1 kernels that adds up wrong numbers in maps of 30 places."""
+    text = f"""
+    force_backward: true
+    layer {{ name: "in" type: "Input" top: "x" input_param {{ shape {{ dim: 1 dim: {channels} dim: 5 dim: 12 }} }} }}
+    layer {{ name: "conv" type: "{kind}" bottom: "x" top: "y" convolution_param {{
+             num_output: {outputs} group: {group} kernel_size: 1 weight_filler {{ type: "xavier" }} }} }}
+    """
+    found = []
+    for precision in ("bf16", "float32"):
+        minicaffe.set_precision(precision)
+        minicaffe.set_random_seed(4)
+        net, rng = net_from_text(text), np.random.default_rng(0)
+        for blob, what in (("x", "data"), ("y", "diff")):
+            setattr(net.blobs[blob], what, rng.standard_normal(net.blobs[blob].shape))
+            (net.forward if what == "data" else net.backward)()
+        found.append([net.blobs["y"].read_data(), net.blobs["x"].read_diff(), net.params["conv"][0].read_diff()])
+    for a, b in zip(*found):
+        np.testing.assert_allclose(a, b, atol=0.03 * np.abs(b).max())
+
+
+@needs_bf16
 def test_nets_of_both_precisions_do_not_disturb_each_other():
     alone = {name: gradients(built(name)) for name in ("float32", "bf16")}
     nets = {name: built(name) for name in ("float32", "bf16")}
