@@ -21,13 +21,14 @@ from minicaffe.data.box_rows import COLUMNS
 from minicaffe.data.label_map import read_names_of_labels
 from minicaffe.errors import DataError, UsageError
 from minicaffe.pictures.plot import save
-from minicaffe.pictures.sheet import Frame, Range, Tile, channel_table, draw_sheet
+from minicaffe.pictures.sheet import Frame, Range, Tile, channel_table, draw_sheet, group_color
 from minicaffe.pictures.summary import format_table
 from minicaffe.proto import TEST, TRAIN, caffe_pb2, read_net
 from minicaffe.solvers.nets import SolverNets, is_solver, load
 from minicaffe.text import printable_line
 
-_WIDTH_WITH_BOXES = 1.8  # of a picture with boxes, in inches
+_LARGEST_CLASS = 255  # of a label map: that of a gray picture
+_WIDTH_WITH_BOXES, _WIDTH_WITH_MAPS = 1.8, 2.5  # of a picture with boxes, and of one beside its label map, in inches
 
 
 def show_samples(args: argparse.Namespace, output: str | None) -> None:
@@ -60,8 +61,9 @@ def show_samples(args: argparse.Namespace, output: str | None) -> None:
     print_line("\n".join([title, *lines, format_table(rows, 40)]))
     shown = Range.of(samples.pictures)
     lines += [f"{row[0]}: {row[1]} to {row[2]}, mean {row[3]}, std {row[4]}  {row[5]}".rstrip() for row in rows[1:9]]
-    tiles = [_tile(picture, label, names) for picture, label in zip(samples.pictures, samples.labels)]
+    tiles = [_tile(picture, label, names, shown, bgr) for picture, label in zip(samples.pictures, samples.labels)]
     more = [_WIDTH_WITH_BOXES] if any(tile.frames for tile in tiles) else []
+    more = [_WIDTH_WITH_MAPS] if tiles[0].picture.shape != samples.pictures[0].shape else more
     save(draw_sheet(tiles, title, [*lines, shown.note], shown, bgr, *more), output)
     print_line(f"Drew the samples to {output}")
 
@@ -69,7 +71,7 @@ def show_samples(args: argparse.Namespace, output: str | None) -> None:
 class _Samples(NamedTuple):
     """Pictures (N, C, H, W), their labels (None: the layer has none), and the words for where they come from.
 
-    A label of AnnotatedData is the rows of a picture's boxes, (M, 8).
+    A label of AnnotatedData is the rows of a picture's boxes, (M, 8); that of a layer with label maps, a map (H, W).
     """
 
     pictures: np.ndarray
@@ -129,11 +131,15 @@ def _samples_of(net: Net, index: int) -> Iterator[tuple[np.ndarray, float | np.n
         net.run_forward()
         pictures, *others = net.tops[index]
         values = pictures.read_data().copy()
-        yield from zip(values, _labels(others[0].read_data(), len(values)) if others else [None] * len(values))
+        yield from zip(values, _labels(others[0].read_data(), values.shape) if others else [None] * len(values))
 
 
-def _labels(values: np.ndarray, count: int) -> Sequence[float | np.ndarray | None]:
-    """Return the label of each picture: a number, the rows of its boxes, or None."""
+def _labels(values: np.ndarray, shape: tuple[int, ...]) -> Sequence[float | np.ndarray | None]:
+    """Return the label of each of some pictures (N, C, H, W): a number, the rows of its boxes, its map, or None."""
+    count = shape[0]
+    if values.shape == (count, 1, *shape[2:]) and values.size > count:
+        classes = np.all((values == np.round(values)) & (values >= 0) & (values <= _LARGEST_CLASS))
+        return list(values[:, 0].copy()) if classes else [None] * count
     if values.ndim == 4 and values.shape[3] == 1 + COLUMNS and values.shape[:2] == (1, 1):
         return [values[0, 0][values[0, 0, :, 0] == i].copy() for i in range(count)]
     return values.ravel().tolist() if values.size == count else [None] * count
@@ -155,14 +161,36 @@ def _transform(layer) -> str:
     return printable_line(", ".join(steps) or "its values as they are stored")
 
 
-def _tile(picture: np.ndarray, label: float | np.ndarray | None, names: dict[int, str]) -> Tile:
+def _tile(
+    picture: np.ndarray, label: float | np.ndarray | None, names: dict[int, str], shown: Range, bgr: bool
+) -> Tile:
     if not isinstance(label, np.ndarray):
         return Tile(picture, [_label(names, label)])
+    if label.shape == picture.shape[1:]:
+        classes = [printable_line(names.get(int(each), f"{each:g}")) for each in np.unique(label) if each]
+        return Tile(_beside(picture, label, shown, bgr), [", ".join(classes)])
     frames = []
     for _, group, _, xmin, ymin, xmax, ymax, difficult in label.tolist():
         line = ":" if difficult else "-"
         frames.append(Frame(xmin, ymin, xmax, ymax, int(group), names.get(int(group), f"{group:g}"), line))
     return Tile(picture, [f"{len(frames)} box{'es' * (len(frames) != 1)}"], frames)
+
+
+def _beside(picture: np.ndarray, labels: np.ndarray, shown: Range, bgr: bool) -> np.ndarray:
+    """Return a picture with its label map to the right: the label 0 black, each other one in a colour of its own.
+
+    A picture of one channel has gray levels in place of colours; one of two, or of more than three, has no map.
+    """
+    if len(picture) not in (1, 3):
+        return picture
+    classes, places = np.unique(labels, return_inverse=True)
+    if len(picture) == 3:
+        colours = np.array([group_color(int(each)) if each else (0, 0, 0) for each in classes])
+        colours = colours[:, ::-1] if bgr else colours
+    else:
+        colours = np.array([[1 - 0.31 * (each - 1) % 0.8 if each else 0] for each in classes])
+    coloured = colours[places.reshape(labels.shape)].transpose(2, 0, 1)
+    return np.concatenate([picture, shown.low + (shown.high - shown.low) * coloured], axis=2).astype(picture.dtype)
 
 
 def _label(names: dict[int, str], label: float | None) -> str:
