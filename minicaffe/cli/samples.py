@@ -27,7 +27,9 @@ from minicaffe.proto import TEST, TRAIN, caffe_pb2, read_net
 from minicaffe.solvers.nets import SolverNets, is_solver, load
 from minicaffe.text import printable_line
 
+_FRAMES = 4  # of a clip
 _LARGEST_CLASS = 255  # of a label map: that of a gray picture
+_WIDTH_OF_CLIPS = 4.0
 _WIDTH_WITH_BOXES, _WIDTH_WITH_MAPS = 1.8, 2.5  # of a picture with boxes, and of one beside its label map, in inches
 
 
@@ -39,7 +41,8 @@ def show_samples(args: argparse.Namespace, output: str | None) -> None:
 
     args: `samples`, the prototxt; `phase`; `count`; `labels`; `rgb`; `level` and `stage`.
     output: the picture to write; None: the prototxt's name with "_samples.png" in place of its ending.
-    UsageError when no layer without bottoms gives pictures (N, C, H, W), and for a solver without a test net in TEST.
+    UsageError when no layer without bottoms gives pictures (N, C, H, W) or clips (N, C, L, H, W), and for a solver
+    without a test net in TEST.
     """
     if args.count < 1:
         raise UsageError(f"--count: expected a number above 0, got {args.count}")
@@ -63,6 +66,7 @@ def show_samples(args: argparse.Namespace, output: str | None) -> None:
     lines += [f"{row[0]}: {row[1]} to {row[2]}, mean {row[3]}, std {row[4]}  {row[5]}".rstrip() for row in rows[1:9]]
     tiles = [_tile(picture, label, names, shown, bgr) for picture, label in zip(samples.pictures, samples.labels)]
     more = [_WIDTH_WITH_BOXES] if any(tile.frames for tile in tiles) else []
+    more = [_WIDTH_OF_CLIPS] if samples.pictures.shape[3] >= _FRAMES * samples.pictures.shape[2] else more
     more = [_WIDTH_WITH_MAPS] if tiles[0].picture.shape != samples.pictures[0].shape else more
     save(draw_sheet(tiles, title, [*lines, shown.note], shown, bgr, *more), output)
     print_line(f"Drew the samples to {output}")
@@ -110,9 +114,9 @@ def _sources(param) -> Any:
 
 def _first(net: Net, count: int, phase: str) -> _Samples:
     """Return the first `count` samples of the first layer whose first top is pictures."""
-    found = [i for i, tops in enumerate(net.tops) if tops and len(tops[0].shape) == 4]
+    found = [i for i, tops in enumerate(net.tops) if tops and len(tops[0].shape) in (4, 5)]
     if not found:
-        raise UsageError(f"--samples: in {phase} no data layer of the net gives pictures (N, C, H, W)")
+        raise UsageError(f"--samples: in {phase} no data layer of the net gives pictures (N, C, H, W) or clips")
     index = found[0]
     samples = list(itertools.islice(_samples_of(net, index), count))
     same = [picture.shape == samples[0][0].shape for picture, _ in samples]
@@ -121,8 +125,10 @@ def _first(net: Net, count: int, phase: str) -> _Samples:
                         f"{samples[0][0].shape}, got {samples[same.index(False)][0].shape}; --count "
                         f"{same.index(False)} shows those before")  # fmt: skip
     pictures, labels = zip(*samples)
+    clip, words = net.tops[index][0].shape[2:-2], _transform(net.layers[index])
+    words = f"{min(clip[0], _FRAMES)} of {clip[0]} frames of each clip, {words}" if clip else words
     return _Samples(np.stack(pictures), list(labels), printable_line(net.layer_names[index]),
-                    printable_line(net.names_of_tops[index][0]), _transform(net.layers[index]))  # fmt: skip
+                    printable_line(net.names_of_tops[index][0]), words)  # fmt: skip
 
 
 def _samples_of(net: Net, index: int) -> Iterator[tuple[np.ndarray, float | np.ndarray | None]]:
@@ -131,7 +137,15 @@ def _samples_of(net: Net, index: int) -> Iterator[tuple[np.ndarray, float | np.n
         net.run_forward()
         pictures, *others = net.tops[index]
         values = pictures.read_data().copy()
+        values = values if values.ndim == 4 else _frames(values)
         yield from zip(values, _labels(others[0].read_data(), values.shape) if others else [None] * len(values))
+
+
+def _frames(clips: np.ndarray) -> np.ndarray:
+    """Return frames of clips (N, C, L, H, W) side by side as pictures: the first one, the last one, some between."""
+    length = clips.shape[2]
+    places = np.linspace(0, length - 1, min(length, _FRAMES)).astype(int)
+    return np.concatenate([clips[:, :, place] for place in places], axis=3)
 
 
 def _labels(values: np.ndarray, shape: tuple[int, ...]) -> Sequence[float | np.ndarray | None]:

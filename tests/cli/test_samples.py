@@ -180,6 +180,21 @@ def test_label_maps_are_beside_their_pictures(folder, run, drawn, color, channel
     assert np.any(beside[:, 1, 2] != beside[:, 0, 2])
 
 
+def test_clips_are_four_of_their_frames(folder, run, drawn):
+    (folder / "clips.prototxt").write_text(
+        'layer { name: "clips" type: "DummyData" top: "data" top: "label" dummy_data_param { '
+        'shape { dim: 2 dim: 3 dim: 7 dim: 5 dim: 6 } shape { dim: 2 } data_filler { type: "gaussian" } '
+        "data_filler { value: 1 } } }"
+    )
+    status, out, err = run("show", "--samples", "clips.prototxt", "o.png", "--count", "3", "--labels", "names.txt")
+    assert status == 0 and "4 of 7 frames of each clip" in out, err
+    ((tiles, *_),) = drawn
+    assert [(tile.picture.shape, tile.caption) for tile in tiles] == [((3, 5, 24), ["1 dog"])] * 3
+    clips = np.arange(7.0).reshape(1, 1, 7, 1, 1)
+    assert samples._frames(clips).ravel().tolist() == [0, 2, 4, 6]
+    assert samples._frames(clips[:, :, :2]).ravel().tolist() == [0, 1]
+
+
 def test_maps_of_other_numbers_than_classes_are_not_drawn():
     values = np.full((2, 1, 3, 3), 0.5)
     assert samples._labels(values, (2, 3, 3, 3)) == [None, None]
