@@ -30,7 +30,7 @@ from minicaffe.proto.kinds import kind_of  # noqa: E402
 from minicaffe.proto.reading import text_of  # noqa: E402
 from minicaffe.proto.unknown import Fault, faults_of, without  # noqa: E402
 
-_OWNER = re.compile(", it (?:belongs to|is a list in) (.*)")
+_OWNER = re.compile(", it belongs to ([^;]*)")
 _TEMPLATE = re.compile(r'has the placeholder "[^"]*" of (.*?): ')
 _NAMELESS = "no known fork"
 #: fields outside of messages that only other kinds of prototxts have

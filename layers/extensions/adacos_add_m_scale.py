@@ -31,10 +31,6 @@ class AdaCosAddmScale(CosinAddm):
     def kernel_file(cls):
         return "extensions/cosin_add_m"
 
-    @property
-    def margin(self):
-        return self.layer_param.adacos_add_m_scale_param.m
-
     def setup(self, bottom, top):
         param = self.layer_param.adacos_add_m_scale_param
         if param.num_classes < 3:

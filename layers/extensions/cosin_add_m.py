@@ -29,6 +29,8 @@ class CosinAddm(LabelMargin):
     def setup(self, bottom, top):
         super().setup(bottom, top)
         m = getattr(self.layer_param, self.param_field).m
+        if not math.isfinite(m):
+            raise self.error(f"m must be finite, got {m:g}")
         self.cosine, self.sine = math.cos(m), math.sin(m)
         self.least, self.drop = math.cos(math.pi - m), math.sin(math.pi - m) * m
 

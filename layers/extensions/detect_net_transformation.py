@@ -14,6 +14,7 @@ from minicaffe.data.mean import read_mean
 from minicaffe.data.warp import bilinear
 from minicaffe.errors import DataError
 from minicaffe.layers.shared.coverage import Coverage
+from minicaffe.layers.shared.views import truncated
 from minicaffe.proto import TRAIN
 
 _ROW = 16  #: numbers of a box
@@ -64,6 +65,12 @@ class DetectNetTransformation(Layer):
         self.random, common = self.layer_param.detectnet_augmentation_param, self.layer_param.transform_param
         self.coverage = Coverage(self, self.layer_param.detectnet_groundtruth_param)
         self.crop = self.coverage.param.image_size_y, self.coverage.param.image_size_x
+        for message in (self.random, self.coverage.param):
+            for field, value in message.ListFields():
+                if isinstance(value, float) and not math.isfinite(value):
+                    raise self.error(f"{field.name} must be finite, got {value:g}")
+        if self.random.hue_rotation < 0:
+            raise self.error(f"hue_rotation must be at least 0, got {self.random.hue_rotation:g}")
         if len(common.mean_value) not in (0, 1, 3):
             raise self.error(f"mean_value must be given once or three times, got {len(common.mean_value)}")
         try:
@@ -83,7 +90,7 @@ class DetectNetTransformation(Layer):
     def forward_cpu(self, bottom, top):
         images, rows, generator = bottom[0].read_data(), bottom[1].read_data()[:, 0], self.rng.generator()
         for n, image in enumerate(images):
-            count, length = rows[n, 0, :2].astype(int)
+            count, length = truncated(rows[n, 0, :2])
             if length != _ROW or not 0 <= count < len(rows[n]):
                 raise self.error(f"row 0 of bottom 1 must be a number of boxes below {len(rows[n])}, and {_ROW}, got "
                                  f"{count} and {length}")  # fmt: skip

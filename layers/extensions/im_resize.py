@@ -34,7 +34,9 @@ class ImResize(Layer):
     backward_reads = ()
 
     def setup(self, bottom, top):
-        self.param = self.layer_param.imresize_param
+        self.param = param = self.layer_param.imresize_param
+        if not all(map(math.isfinite, (param.factor, param.start_scale, param.scale_gap))) or param.factor < 0:
+            raise self.error("factor, start_scale and scale_gap must be finite, factor at least 0")
         self.part = Blob((), self.dtype)  # on the device: one picture, resized
 
     def top_shapes(self, bottom_shapes):

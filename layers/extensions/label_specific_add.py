@@ -56,9 +56,14 @@ class LabelSpecificAdd(LabelMargin):
     def _next_bias(self):
         if self.anneals:
             param = self.param
-            grown = param.bias_base + (1 + param.bias_gamma * self.iteration) ** param.bias_power - 1
+            grown = param.bias_base + self._power(1 + param.bias_gamma * self.iteration, param.bias_power) - 1
             self.bias = min(max(grown, param.bias_min), param.bias_max)
             self.iteration += 1
+
+    def _power(self, base: float, exponent: float) -> float:
+        if base < 0 and exponent % 1 or not base and exponent < 0:
+            raise self.error(f"1 + bias_gamma iteration is {base:g}, which has no power bias_power, {exponent:g}")
+        return base**exponent
 
     def state(self):
         return {**super().state(), "iteration": self.iteration} if self.anneals else super().state()

@@ -1,5 +1,7 @@
 """SegmentationEvaluate: the intersection over union of each class's masks."""
 
+import math
+
 import numpy as np
 
 from minicaffe.core.layer import Layer
@@ -33,6 +35,8 @@ class SegmentationEvaluate(Layer):
     def setup(self, bottom, top):
         param = self.layer_param.segmentation_evaluate_param
         self.threshold = param.threshold
+        if not math.isfinite(self.threshold):
+            raise self.error(f"threshold must be finite, got {self.threshold:g}")
         if not param.HasField("num_classes"):
             raise self.error("num_classes must be given")
 

@@ -55,6 +55,8 @@ class MarginProduct(Layer):
         self.num_output, self.m = param.num_output, param.type + 1
         if self.num_output < 1:
             raise self.error("num_output, the number of classes, must be at least 1")
+        if not 0 <= param.gamma < math.inf:
+            raise self.error(f"gamma must be finite and at least 0, got {param.gamma:g}")
         self.axis = bottom[0].canonical_axis(param.axis)
         self.inputs = bottom[0].count_range(self.axis)
         if not self.inputs:

@@ -12,8 +12,9 @@ PAGE = Path(minicaffe.__file__).resolve().parent.parent / "docs" / "export.md"
 #: The types that have no form, besides Python, as the page lists them.
 REFUSED = (
     "Affinity, BoxGroupOutput, BoxOutput, ConnectedComponent, Correlation, Correlation1D, DecodeBBox, DenseCRF, "
-    "FrcnnProposal, HardMining, ImResize, LargeMarginInnerProduct, MarginInnerProduct, MultiStageMeanfield, Nms, "
-    "Proposal, ProposalTarget, ROIWarping, ScaleRoute, YoloDetectionOutput, Yolov3DetectionOutput"
+    "FrcnnOutput, FrcnnProposal, HardMining, ImResize, LargeMarginInnerProduct, MarginInnerProduct, "
+    "MultiStageMeanfield, Nms, Proposal, ProposalTarget, ROIWarping, ScaleRoute, YoloDetectionOutput, "
+    "Yolov3DetectionOutput"
 )
 
 

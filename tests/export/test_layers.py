@@ -101,6 +101,7 @@ def test_windows_over_the_border_and_outside(method, tops, window, size):
     ("kind", "parameters", "shape"),
     [
         ("Reshape", "reshape_param { shape { dim: 1 dim: -1 } axis: 0 num_axes: 0 }", (2, 3, 4)),
+        ("Reshape", "reshape_param { shape { dim: -1 } axis: 0 num_axes: 2 }", (2, 3, 4)),
         ("Reshape", "reshape_param { shape { dim: 0 dim: 2 dim: -1 dim: 0 } }", (3, 6, 4, 5)),
         ("Reshape", "reshape_param { shape { dim: 2 dim: 1 } axis: 1 num_axes: 1 }", (2, 2, 4)),
         ("Reshape", "reshape_param { shape { dim: 1 } axis: -1 }", (2, 3)),

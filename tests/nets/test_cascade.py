@@ -146,7 +146,7 @@ def detector(n, name, x, stage, rois, labels, targets, aware=False):
 
 
 @pytest.mark.parametrize("stage", [1, 2])
-def test_mscnn(pictures, stage):
+def test_mscnn(pictures, stage, engine):
     net = built(mscnn(pictures, stage))
     assert [layer.layer_param.type for layer in net.layers].count("MapDetectionLoss") == 2
     runs(net)
@@ -239,19 +239,24 @@ def evaluation(pictures, stages):
 
 
 @pytest.mark.parametrize("stages", [1, 3])
-def test_one_detector_and_a_cascade(pictures, stages):
+def test_one_detector_and_a_cascade(pictures, stages, engine):
     runs(built(cascade(pictures, stages)))
 
 
-def test_a_cascade_trains_and_is_evaluated(pictures, tmp_path):
+def cascade_solver(pictures, tmp_path):
     for name, spec in (("train", cascade(pictures, 3)), ("test", evaluation(pictures, 3))):
         (tmp_path / f"{name}.prototxt").write_text(format_text(spec.to_proto()))
     (tmp_path / "solver.prototxt").write_text(
         f"""train_net: "{tmp_path}/train.prototxt" test_net: "{tmp_path}/test.prototxt" test_iter: 8
         test_interval: 10000 base_lr: 0.01 lr_policy: "fixed" momentum: 0.9 weight_decay: 0.0005 random_seed: 3
-        eval_type: "detection" ap_version: "Integral" test_initialization: false clip_gradients: 10"""
+        snapshot_prefix: "{tmp_path}/net" eval_type: "detection" ap_version: "Integral"
+        test_initialization: false clip_gradients: 10"""
     )
-    solver = get_solver(str(tmp_path / "solver.prototxt"))
+    return get_solver(str(tmp_path / "solver.prototxt"))
+
+
+def test_a_cascade_trains_and_is_evaluated(pictures, tmp_path):
+    solver = cascade_solver(pictures, tmp_path)
     before = mean_precision(solver)
     solver.step(75)
     after = mean_precision(solver)
@@ -261,3 +266,16 @@ def test_a_cascade_trains_and_is_evaluated(pictures, tmp_path):
 def mean_precision(solver):
     values = solver.test()
     return [float(values[f"evaluation_{stage}"][0]) for stage in (1, 2, 3)]
+
+
+def test_a_run_that_is_resumed_continues_as_if_it_had_not_stopped(pictures, tmp_path):
+    solver = cascade_solver(pictures, tmp_path)
+    solver.step(3)
+    solver.snapshot()
+    solver.step(4)
+    resumed = cascade_solver(pictures, tmp_path)
+    resumed.restore(f"{tmp_path}/net_iter_3.solverstate")
+    resumed.step(4)
+    for name, blobs in solver.net.params.items():
+        for blob, other in zip(blobs, resumed.net.params[name]):
+            np.testing.assert_array_equal(blob.data, other.data, err_msg=name)

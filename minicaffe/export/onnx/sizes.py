@@ -34,8 +34,10 @@ def free_sizes(walk: Walk) -> Sizes:
     shapes = {name: net.blobs[name].shape for name in net.inputs}
     for size in sorted(_recurrent_batches(net)):
         group = [(name, axis) for name, shape in shapes.items() for axis in (0, 1) if shape[axis : axis + 1] == (size,)]
-        if group:
-            _try(walk, group, "N", found)
+        if group and not _try(walk, group, "N", found):
+            for name in shapes:  # where both axes have this length, axis 0 is tried by itself below
+                if (name, 0) in group:
+                    found.fixed.pop((name, 1), None)
     rest = [name for name, shape in shapes.items() if shape and (name, 0) not in found.inputs]
     for name in rest:
         alike = [(other, 0) for other in rest if shapes[other][0] == shapes[name][0]]

@@ -1,51 +1,19 @@
-"""DetectionData and EvalData: labels by plain loops, sizes, orders, boxes that follow their pictures, resumed runs."""
+"""DetectionData: labels by plain loops, sizes, orders, boxes that follow their pictures, resumed runs."""
 
 import numpy as np
 import pytest
-from PIL import Image
 
-from helpers.readers import assert_same_batches, batches, data_layer
+from helpers.readers import assert_same_batches, batches
+from helpers.truth_lists import BOX, TALL, WIDE, draw, entry, layer, write
 from minicaffe.data.truth_windows import TruthReader, arranged_by_aspect
 from minicaffe.errors import DataError, LayerError
 from minicaffe.layers.shared.truth_maps import Map, Rules, label_maps
-
-pytestmark = pytest.mark.layers("DetectionData", "EvalData")
-
-WIDE, TALL = (64, 96), (96, 64)  # height, width
-BOX = (24, 16, 47, 39)  # x1, y1, x2, y2, the last pixels
 
 
 @pytest.fixture(autouse=True)
 def folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    for name, size in (("a", WIDE), ("b", WIDE), ("c", TALL)):
-        pixels = np.full((*size, 3), 40, np.uint8)
-        pixels[BOX[1] : BOX[3] + 1, BOX[0] : BOX[2] + 1] = 200
-        Image.fromarray(pixels).save(f"{name}.png")
-    write(entry("a.png"), entry("b.png"), entry("c.png", TALL))
-
-
-def entry(path, size=WIDE, boxes=((2, 0, 1, *BOX),), regions=()):
-    lines = [path, 3, *size, len(boxes), *(" ".join(map(str, box)) for box in boxes), len(regions)]
-    return "\n".join(map(str, [*lines, *(" ".join(map(str, region)) for region in regions)]))
-
-
-def write(*entries):
-    with open("windows.txt", "w") as file:
-        file.write("".join(f"# {i}\n{each}\n" for i, each in enumerate(entries)))
-
-
-def layer(more="", transform="", batch=1, tops=2, maps=((8, 24, 24),), phase=0, kind="DetectionData"):
-    fields = " ".join(f"stride: {rate} field_w: {width} field_h: {height}" for rate, width, height in maps)
-    param = "detection_data_param" if kind == "DetectionData" else "eval_data_param"
-    made, blobs = data_layer(
-        f"""name: "d" type: "{kind}" transform_param {{ {transform} }}
-        {param} {{ source: "windows.txt" batch_size: {batch} {fields} {more} }}""",
-        tops, phase,
-    )  # fmt: skip
-    state = made.state()
-    made.load_state(state | {"rng": state["rng"] | {"key": [3, 4], "counter": [0] * 4}})
-    return made, blobs
+    draw()
 
 
 def test_images_labels_and_boxes():
@@ -302,48 +270,6 @@ def test_a_run_that_is_resumed_reads_the_same(shuffle):
     other.close()
 
 
-# -- EvalData ----------------------------------------------------------------------------------------------------------
-
-
-def evaluation(more="", transform="", **settings):
-    return layer(more, transform, maps=(), kind="EvalData", **settings)
-
-
-@pytest.mark.parametrize(
-    ("more", "size"),
-    [
-        ("", (64, 96)),
-        ("short_size: 100 long_size: 120", (96, 128)),  # 100 and 150, of which 120 are left, and multiples of 32
-        ("short_size: 32 long_size: 96", (32, 64)),  # of 48
-        ("resize_width: 100 resize_height: 31", (32, 96)),
-    ],
-)
-def test_images_to_evaluate(more, size):
-    made, blobs = evaluation(more, "mean_value: 40", tops=3, phase=1)
-    made.forward([], blobs)
-    assert blobs[0].shape == (1, 3, *size)
-    assert blobs[2].shape == (1, 2, 1, 1) and blobs[2].data.ravel().tolist() == list(size)
-    factor = np.array(size[::-1] * 2) / (*WIDE[::-1], *WIDE[::-1])
-    _, *box, label, ignored, difficult = blobs[1].data.ravel()
-    assert (label, ignored, difficult) == (2, 0, 1)
-    np.testing.assert_allclose(box, BOX * factor, rtol=1e-6)
-    rows, columns = np.nonzero(blobs[0].data[0, 0] > 80)
-    np.testing.assert_allclose([columns.min(), rows.min(), columns.max(), rows.max()], box, atol=2)
-
-
-def test_a_batch_to_evaluate():
-    write(entry("a.png", boxes=()), entry("c.png", TALL), entry("b.png"))
-    made, blobs = evaluation("resize_width: 64 resize_height: 64", batch=2)
-    made.forward([], blobs)
-    assert blobs[1].data[:, 0].ravel().tolist() == [1]
-    made.forward([], blobs)
-    assert blobs[1].data[:, 0].ravel().tolist() == [0]
-    saved = made.state()
-    expected = batches(made, blobs, 3)
-    made.load_state(saved)
-    assert_same_batches(batches(made, blobs, 3), expected)
-
-
 # -- mistakes ----------------------------------------------------------------------------------------------------------
 
 
@@ -379,8 +305,3 @@ def test_damaged_files(text, message):
 def test_errors(more, message):
     with pytest.raises(LayerError, match=message):
         layer(more)
-
-
-def test_errors_of_eval_data():
-    with pytest.raises(LayerError, match="batch_size must be 1 unless resize_width and resize_height are given"):
-        evaluation(batch=2)

@@ -138,10 +138,11 @@ def flatten(layer: Conversion) -> str:
 
 @exports("Reshape")
 def reshape_layer(layer: Conversion) -> str:
-    """Reshape: 0 for the axes before, then the dims as given."""
+    """Reshape: 0 for the axes before, then the dims as given, then Shape or the lengths of the axes behind."""
     own, shape = layer.layer, layer.bottom_shapes[0]
     start = own.axis if own.axis >= 0 else len(shape) + own.axis + 1
     end = len(shape) if own.num_axes == -1 else start + own.num_axes
-    if end == 0 and shape:  # in front of the batch, whose size is computed
-        return reshape(layer, layer.x, [*layer.top_shapes[0][: len(own.dims)], -1, *shape[1:]])
+    if start == 0 and end < len(shape):  # the batch may be behind
+        behind = layer.op("Shape", layer.x, start=end)
+        return layer.op("Reshape", layer.x, layer.op("Concat", layer.ints(own.dims, "shape"), behind, axis=0))
     return reshape(layer, layer.x, [0] * start + [*own.dims, *shape[end:]])

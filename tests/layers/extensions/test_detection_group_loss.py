@@ -1,20 +1,17 @@
-"""DetectionGroupLoss and DetectionGroupAccuracy, by plain loops."""
+"""DetectionGroupLoss, by plain loops."""
 
 import math
 
 import numpy as np
 import pytest
 
-from helpers.map_truth import CLASSES, RATE, box_iou, code_differences, map_scene, placed
+from helpers.detection_groups import FIELDS, SHAPES, TEXT, VALUES, scene
+from helpers.map_truth import CLASSES, code_differences
 from minicaffe.errors import LayerError
 from minicaffe.layers.shared.map_sampling import sampled
 from minicaffe.philox import Stream
 from minicaffe.testing import Case, LayerProperties, build_layer, run_layer
 
-pytestmark = pytest.mark.layers("DetectionGroupLoss", "DetectionGroupAccuracy")
-
-FIELDS = [(12, 16), (20, 10)]
-TEXT = "field_w: 12 field_h: 16 field_w: 20 field_h: 10 " + f"stride: {RATE}"
 EVERY = "bg_multiple: 100"  # all of the background
 LIMITS = "field_whr: 2 field_xyr: 2"
 WIDE_LIMITS = "field_whr: 100 field_xyr: 0.01"
@@ -22,29 +19,14 @@ MEAN, STD = (0.1, 0, 0.2, 0), (0.5, 0.5, 1, 1)
 CODES = "bbox_reg_param { bbox_mean: 0.1 bbox_mean: 0 bbox_mean: 0.2 bbox_mean: 0 bbox_std: 0.5 bbox_std: 0.5 " + (
     "bbox_std: 1 bbox_std: 1 }"
 )
-SHAPES = [(4, CLASSES, 4, 5), (4, 4, 4, 5), (4, 6, 4, 5)]
-
-
-def scene(classes=CLASSES):
-    """Scores, codes and labels of two images with two boxes at each place."""
-    x, labels = map_scene(count=4)
-    return x[:, :classes], x[:, -4:], labels
 
 
 def loss(more="", outside="", classes=CLASSES):
     return f"type: 'DetectionGroupLoss' detection_group_loss_param {{ cls_num: {classes} {TEXT} {more} }} {outside}"
 
 
-def accuracy(more="", outside="", classes=CLASSES):
-    param = f"detection_group_accuracy_param {{ cls_num: {classes} {TEXT} {more} }}"
-    return f"type: 'DetectionGroupAccuracy' {param} {outside}"
-
-
-VALUES = [lambda rng, shape, i=i: scene()[i] for i in range(3)]
-
-
 class TestProperties(LayerProperties):
-    cases = [Case(loss(EVERY), SHAPES, VALUES, ()), Case(accuracy(), SHAPES, VALUES, (), num_top=2)]
+    cases = [Case(loss(EVERY), SHAPES, VALUES, ())]
 
 
 def loss_by_loops(
@@ -199,46 +181,6 @@ def test_the_hardest_places_have_the_largest_loss():
     np.testing.assert_allclose(top[0].data.flat[0], np.sort(losses)[:, -3:].mean(), rtol=1e-6)
 
 
-# -- accuracy ----------------------------------------------------------------------------------------------------------
-
-
-def accuracy_by_loops(scores, codes, labels, whr=2.0, xyr=4.0, background=0.5, ignored=None):
-    right, of_objects, overlaps = [], [], []
-    for n, row, column in np.ndindex(labels[:, 0].shape):
-        label = int(labels[n, 0, row, column])
-        if label == ignored or (label == 0 and labels[n, 5, row, column] >= background):
-            continue
-        right.append(int(np.argmax(scores[n, :, row, column])) == label)
-        if label:
-            box = placed(codes[n, :, row, column], row, column, whr, xyr, FIELDS[n % 2])
-            overlaps.append(box_iou(box, labels[n, 1:5, row, column]))
-            of_objects.append(right[-1])
-    return [np.mean(each) if each else -1 for each in (right, of_objects, overlaps)]
-
-
-@pytest.mark.parametrize(
-    ("more", "outside", "settings"),
-    [
-        ("", "", {}),
-        ("field_whr: 1.5 field_xyr: 2", "", {"whr": 1.5, "xyr": 2}),
-        ("bg_threshold: 0.3", "loss_param { ignore_label: 2 }", {"background": np.float32(0.3), "ignored": 2}),
-    ],
-)
-def test_accuracy_against_loops(engine, more, outside, settings):
-    given = [x.astype(np.float32) for x in scene()]
-    _, _, top = run_layer(accuracy(more, outside), *given, num_top=2, dtype=np.float32)
-    assert top[0].shape == (1, 1, 1, 2) and top[1].shape == (1, 1, 1, 1)
-    np.testing.assert_allclose([*top[0].data.flat, *top[1].data.flat], accuracy_by_loops(*given, **settings), rtol=1e-5)
-
-
-def test_equal_scores_are_right_for_the_first_class(engine):
-    scores, codes, labels = scene()
-    _, _, top = run_layer(accuracy(), scores * 0, codes, labels)
-    objects = labels[:, 0] > 0
-    counted = objects | (labels[:, 5] < 0.5)
-    np.testing.assert_allclose(top[0].data.ravel(), [(~objects & counted).sum() / counted.sum(), 0], rtol=1e-6)
-
-
 # -- mistakes ----------------------------------------------------------------------------------------------------------
 
 
@@ -248,7 +190,6 @@ def test_equal_scores_are_right_for_the_first_class(engine):
         (loss(), [(4, 2, 4, 5), *SHAPES[1:]], r"bottom 0 must be \(2 N, cls_num = 3, H, W\)"),
         (loss(), [(3, 3, 4, 5), *SHAPES[1:]], r"bottom 0 must be \(2 N, cls_num = 3, H, W\)"),
         (loss(), [SHAPES[0], (4, 8, 4, 5), SHAPES[2]], r"bottom 1 must have the codes of bottom 0, \(4, 4, 4, 5\)"),
-        (accuracy(), [*SHAPES[:2], (4, 6, 4, 4)], r"bottom 2 must have the labels of bottom 0, \(4, 6, 4, 5\)"),
         (loss("field_w: 3"), SHAPES, "there must be as many field_w as field_h"),
         (
             loss("neg_mining_type: 'all'"),
@@ -257,8 +198,6 @@ def test_equal_scores_are_right_for_the_first_class(engine):
         ),
         (loss("bbox_loss_type: 'L1'"), SHAPES, "bbox_loss_type must be one of Smooth_L1, Euclidean_L2, got 'L1'"),
         (loss("batch_size: 0"), SHAPES, "batch_size must be above 0, or -1, got 0"),
-        (accuracy("field_whr: 0"), SHAPES, "field_whr must be above 0"),
-        (accuracy("objectness: true"), SHAPES, "cls_num must be 2 with objectness"),
     ],
 )
 def test_errors(text, shapes, message):
