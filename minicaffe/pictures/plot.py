@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -28,11 +29,12 @@ _MOST_CURVES = 100  #: in one panel
 _LONGEST_NAME = 60  #: characters of the name of an output
 _MOST_INSIDE = 6  #: lines of a legend inside its panel
 _MOST_BESIDE = 16  #: lines of a column of a legend beside its panel
-_PANELS = (("loss", "loss"), ("score", "accuracy"), ("rate", "learning rate"))
+_PANELS = (("loss", "loss"), ("score", "accuracy"), ("number", "other outputs"), ("rate", "learning rate"))
+_LARGEST_SCORE = 2  #: scores beyond it, as a weight that falls from 1000 to 5, would hide the shares in their panel
 
 
 def plot_logs(paths: Sequence[PathLike], x: str = "iterations", log_y: bool = False, smooth: int = 1) -> Figure:
-    """Return a figure with panels for losses, for scores such as accuracy, and for the learning rate.
+    """Return a figure with panels for losses, for scores such as accuracy, for outputs beyond 2, and for the rate.
 
     paths: one or more logs; each has its own colour.  x: unit of the x axis, "iterations" (default) or "seconds".
     log_y: whether the loss axis is logarithmic (default False).
@@ -50,6 +52,7 @@ def plot_runs(
     runs: list[list[Curve]], labels: Sequence[str], x: str = "iterations", log_y: bool = False, smooth: int = 1
 ) -> Figure:
     """Return the figure of `plot_logs` for curves; labels: the name of each run."""
+    runs = [[_placed(curve) for curve in run] for run in runs]
     _check_number(runs)
     kinds = [(kind, title) for kind, title in _PANELS if any(c.kind == kind for run in runs for c in run)]
     figure = new_figure(9, 2.6 * len(kinds) + 0.8)
@@ -87,6 +90,12 @@ def _add_legends(figure: Figure, axes: Sequence, kinds: Sequence[tuple[str, str]
     figure.set_size_inches(9 + 3.4 * columns, figure.get_figheight())
     for ax in named:
         ax.legend(fontsize=8, frameon=False, loc="upper left", bbox_to_anchor=(1.0, 1.0), ncols=columns)
+
+
+def _placed(curve: Curve) -> Curve:
+    """Return the curve, of the kind "number" if it is a score that goes beyond _LARGEST_SCORE."""
+    large = curve.kind == "score" and any(abs(value) > _LARGEST_SCORE for value in _finite(curve.values))
+    return replace(curve, kind="number") if large else curve
 
 
 def _check_number(runs: list[list[Curve]]) -> None:

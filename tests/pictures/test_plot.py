@@ -137,3 +137,13 @@ def test_smoothing_is_unchanged_by_other_runs(log):
     paths = [log([0.1] * 6, "a.log"), log([0.1] * 3, "b.log", every=50)]
     together, alone = plot.plot_logs(paths, smooth=2).axes[0], plot.plot_logs(paths[:1], smooth=2).axes[0]
     np.testing.assert_array_equal(together.lines[0].get_xydata(), alone.lines[0].get_xydata())
+
+
+def test_numbers_that_are_no_shares_have_a_panel_of_their_own(log):
+    """As the lambda of SphereFace's loss, beside which an accuracy would be a flat line."""
+    path = log([0.01] * 4)
+    with open(path, "a") as file:
+        file.write("I1128 10:00:01.000000  1 solver.cpp:218]     Test net output #1: lambda = 500\n")
+    figure = plot.plot_logs([path])
+    assert [ax.get_ylabel() for ax in figure.axes] == ["loss", "accuracy", "other outputs", "learning rate"]
+    assert [line.get_ydata().tolist() for line in figure.axes[2].lines] == [[500]]
