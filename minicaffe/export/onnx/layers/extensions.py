@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from minicaffe.export.onnx.common import cast, reshape, statistics
+from minicaffe.export.onnx.common import append_axes, cast, reshape, statistics
 from minicaffe.export.onnx.conversion import Conversion, exports
 from minicaffe.export.onnx.layers.arrangement import cut
 from minicaffe.export.onnx.layers.resampling import resized
@@ -107,9 +107,10 @@ def _by_channel(layer: Conversion, index: int) -> str:
 @exports("Interp")
 def interp(layer: Conversion) -> str:
     """Resize, linear, with align_corners; before it Slice where a border is cropped."""
-    own, x = layer.layer, layer.x
+    own, axes = layer.layer, len(layer.bottom_shapes[0])
+    x = append_axes(layer, layer.x, axes, 4 - axes)
     if own.begin or own.end:
-        x = cut(layer, (2, 3), [own.begin] * 2, [own.begin + length for length in own.cropped])
+        x = cut(layer, (2, 3), [own.begin] * 2, [own.begin + length for length in own.cropped], value=x)
     size = layer.ints(layer.top_shapes[0][2:], "size")
     sizes = layer.op("Concat", layer.op("Shape", x, end=2), size, axis=0)
     return layer.op("Resize", x, "", "", sizes, mode="linear", coordinate_transformation_mode="align_corners")
