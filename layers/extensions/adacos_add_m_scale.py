@@ -49,6 +49,9 @@ class AdaCosAddmScale(CosinAddm):
 
     def load_state(self, state):
         super().load_state(state)
+        self.load_common_state(state)
+
+    def load_common_state(self, state):
         self.scale.data[0] = field(state, "scale")
 
     def forward_cpu(self, bottom, top):

@@ -4,6 +4,7 @@ import numpy as np
 
 from minicaffe.core.layer import Layer
 from minicaffe.core.registry import register
+from minicaffe.layers.shared.views import truncated
 
 
 @register("ConnectedComponent")
@@ -28,7 +29,7 @@ class ConnectedComponent(Layer):
 
     def forward_cpu(self, bottom, top):
         for index in np.ndindex(bottom[0].shape[:2]):
-            labels = bottom[0].read_data()[index].astype(np.int64)
+            labels = truncated(bottom[0].read_data()[index], np.int64)
             first, region = np.unique(first_pixels(labels), return_inverse=True)
             counts = labels.reshape(-1)[first] != 0
             numbers = np.where(counts, np.cumsum(counts) + labels.max(initial=0), 0)

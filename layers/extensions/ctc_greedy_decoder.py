@@ -5,6 +5,7 @@ import numpy as np
 from minicaffe.core.layer import Layer
 from minicaffe.core.registry import register
 from minicaffe.layers.shared.sequences import best_path, edit_distance, without
+from minicaffe.layers.shared.views import truncated
 
 
 @register("CTCGreedyDecoder")
@@ -50,6 +51,6 @@ class CTCGreedyDecoder(Layer):
             return
         given = bottom[1].read_data().reshape(sequences, bottom[1].count_range(1))
         ended = np.logical_or.accumulate(given < 0, axis=1)
-        wanted = without(np.where(ended, blank, np.floor(given + 0.5)).astype(int), blank)
+        wanted = without(truncated(np.where(ended, blank, np.floor(given + 0.5)), int), blank)
         errors = [edit_distance(*pair) / max(*map(len, pair), 1) for pair in zip(wanted, found)]
         top[0].data[...] = np.reshape([1 - np.mean(errors), np.mean(np.array(errors) == 0)], (1, 2, 1, 1))

@@ -14,6 +14,7 @@ from minicaffe.data.mean import read_mean
 from minicaffe.data.warp import bilinear
 from minicaffe.errors import DataError
 from minicaffe.layers.shared.coverage import Coverage
+from minicaffe.layers.shared.views import truncated
 from minicaffe.proto import TRAIN
 
 _ROW = 16  #: numbers of a box
@@ -89,7 +90,7 @@ class DetectNetTransformation(Layer):
     def forward_cpu(self, bottom, top):
         images, rows, generator = bottom[0].read_data(), bottom[1].read_data()[:, 0], self.rng.generator()
         for n, image in enumerate(images):
-            count, length = rows[n, 0, :2].astype(int)
+            count, length = truncated(rows[n, 0, :2])
             if length != _ROW or not 0 <= count < len(rows[n]):
                 raise self.error(f"row 0 of bottom 1 must be a number of boxes below {len(rows[n])}, and {_ROW}, got "
                                  f"{count} and {length}")  # fmt: skip

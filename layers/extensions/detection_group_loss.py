@@ -1,5 +1,7 @@
 """DetectionGroupLoss: the loss of the classes and boxes of maps with several boxes at each place."""
 
+import math
+
 import numpy as np
 
 from minicaffe.core.registry import register
@@ -59,7 +61,7 @@ class DetectionGroupLoss(MapLoss):
         self.limited = param.HasField("field_whr") and param.HasField("field_xyr")
 
     def chosen(self, classes, objects, eligible, scores):
-        grouped = -1, len(self.labels.sizes) * classes[0].size  # an image a row
+        grouped = -1, len(self.labels.sizes) * math.prod(classes.shape[1:])  # an image a row
         own, kept = sampled(
             self.param,
             objects.reshape(grouped),

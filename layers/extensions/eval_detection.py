@@ -12,6 +12,7 @@ from minicaffe.layers.shared.boxes import largest, overlaps, suppress
 from minicaffe.layers.shared.elementwise import logistic
 from minicaffe.layers.shared.loss import class_labels
 from minicaffe.layers.shared.softmax import softmax
+from minicaffe.layers.shared.views import truncated
 from minicaffe.layers.shared.yolo_boxes import check_map, corners, decode, read_anchors
 from minicaffe.layers.shared.yolo_cells import Cells
 from minicaffe.proto.caffe_pb2 import EvalDetectionParameter
@@ -133,7 +134,7 @@ class EvalDetection(Layer):
         predicted, truths = [], []
         for n in range(len(x)):
             at = np.flatnonzero(objects[n])
-            truths.append(_Boxes(own[n, at].astype(int), 1.0 - difficult[n, at], true[:, n, at].T))
+            truths.append(_Boxes(truncated(own[n, at]), 1.0 - difficult[n, at], true[:, n, at].T))
             every = _Boxes(label[n].ravel(), score[n].ravel(), boxes[:, n].reshape(4, label[n].size).T.copy())
             predicted.append(self._kept(every))
         return predicted, truths
@@ -149,7 +150,7 @@ class EvalDetection(Layer):
         predicted, truths = [], []
         for n in range(len(x)):
             own = rows[rows[:, 0] == n]
-            truths.append(_Boxes(own[:, 1].astype(int) - 1, np.ones(len(own)), own[:, 3:7]))
+            truths.append(_Boxes(truncated(own[:, 1]) - 1, np.ones(len(own)), own[:, 3:7]))
             label, anchor, row, column = np.nonzero(confidence[n] * probability[n] > _LEAST)
             every = _Boxes(label, score[n, label, anchor, row, column], boxes[:, n, anchor, row, column].T.copy())
             kept = [self._kept(every.take(label == each)) for each in np.unique(label)]

@@ -59,6 +59,9 @@ class GeneralContrastiveLoss(DistanceLoss):
 
     def load_state(self, state):
         super().load_state(state)
+        self.load_common_state(state)
+
+    def load_common_state(self, state):
         if self.statistics == 3:
             self.mean.data[0] = field(state, "mean")
 

@@ -70,5 +70,8 @@ class LabelSpecificAdd(LabelMargin):
 
     def load_state(self, state):
         super().load_state(state)
+        self.load_common_state(state)
+
+    def load_common_state(self, state):
         if self.anneals:
             self.iteration = int(field(state, "iteration"))

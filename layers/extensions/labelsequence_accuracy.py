@@ -3,6 +3,7 @@
 from minicaffe.core.layer import Layer
 from minicaffe.core.registry import register
 from minicaffe.layers.shared.sequences import best_path, without
+from minicaffe.layers.shared.views import truncated
 
 
 @register("LabelsequenceAccuracy")
@@ -34,7 +35,7 @@ class LabelsequenceAccuracy(Layer):
     def forward_cpu(self, bottom, top):
         found = best_path(bottom[0].read_data(), self.blank)
         wanted = without(
-            bottom[1].read_data().reshape(bottom[1].shape[0], bottom[1].count_range(1)).astype(int), self.blank
+            truncated(bottom[1].read_data().reshape(bottom[1].shape[0], bottom[1].count_range(1)), int), self.blank
         )
         right = sum(each.tolist() == own.tolist() for each, own in zip(found, wanted))
         top[0].data[...] = right / max(len(found), 1)

@@ -6,6 +6,7 @@ import numpy as np
 
 from minicaffe.core.registry import register
 from minicaffe.layers.shared.loss import LossLayer
+from minicaffe.layers.shared.views import truncated
 
 
 @register("MalisLoss")
@@ -55,7 +56,7 @@ class MalisLoss(LossLayer):
         size = (1,) * (3 - len(size)) + size
         steps = bottom[3].read_data().reshape(count, 3) if len(bottom) == 4 else np.eye(3)[3 - count :]
         pixels = np.indices(size).reshape(3, 1, -1)
-        ends = pixels + steps.astype(np.int64).T[:, :, None]
+        ends = pixels + truncated(steps, np.int64).T[:, :, None]
         inside = ((ends >= 0) & (ends < np.reshape(size, (3, 1, 1)))).all(0)
         first = np.broadcast_to(np.arange(pixels.shape[2]), inside.shape)
         second = np.ravel_multi_index(tuple(ends), size, mode="clip")
@@ -68,7 +69,7 @@ class MalisLoss(LossLayer):
         for n in range(samples):
             for same, merged, channel in ((False, np.maximum, 0), (True, np.minimum, -1)):
                 q = merged(p[n], true[n]).reshape(-1)[inside].astype(np.float64)
-                shares = _shares(q, first, second, labels[n, channel].reshape(-1).astype(np.int64), same)
+                shares = _shares(q, first, second, truncated(labels[n, channel], np.int64).reshape(-1), same)
                 missing = same - q
                 loss += 0.5 * float((missing**2 * shares).sum())
                 self.slope[n, inside] -= 0.5 * missing * shares

@@ -2,7 +2,7 @@
 
 from minicaffe.core.registry import register
 from minicaffe.data.mat_file import write_mat
-from minicaffe.errors import DataError
+from minicaffe.errors import DataError, LayerError
 from minicaffe.layers.shared.passes import CountsPasses
 from minicaffe.text import read_text
 
@@ -38,7 +38,7 @@ class MatWrite(CountsPasses):
         self.names = self._listed() if param.source else None
 
     def _listed(self):
-        lines = read_text(self.param.source, "list of names").split("\n")
+        lines = read_text(self.param.source, "list of names", LayerError).split("\n")
         names = [line.split()[0] for line in lines if line.strip()]
         if short := next((name for name in names if len(name) <= self.param.strip), ""):
             raise self.error(f"strip must be less than the length of each name, got {self.param.strip} for {short}")

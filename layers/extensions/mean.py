@@ -9,6 +9,7 @@ from minicaffe.core.layer import Layer
 from minicaffe.core.registry import register
 from minicaffe.cuda import ops
 from minicaffe.data.mean import read_mean
+from minicaffe.errors import DataError
 from minicaffe.proto.caffe_pb2 import MeanParameter
 
 
@@ -36,7 +37,10 @@ class Mean(Layer):
             raise self.error("mean_param needs operation")
         if param.HasField("file") == bool(param.value):
             raise self.error("mean_param must have either file or value")
-        self.values = read_mean(param.file) if param.HasField("file") else np.array(param.value)[:, None, None]
+        try:
+            self.values = read_mean(param.file) if param.HasField("file") else np.array(param.value)[:, None, None]
+        except DataError as error:
+            raise self.error(str(error)) from error
         sign = -1 if param.operation == MeanParameter.SUBTRACT else 1
         self.factor = param.output_scale * param.input_scale
         self.shift = Blob(self.values.shape, self.dtype)

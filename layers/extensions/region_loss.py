@@ -23,7 +23,7 @@ class RegionLoss(YoloLoss):
     With the sigmoid s and p = s(objectness), the box of anchor (a, b) at column i and row j is ((i + s(x)) / W,
     (j + s(y)) / H, a e^w / W, b e^h / H); its classes are a softmax q.
     Background: d of the objectness is noobject_scale p s', unless the box overlaps a true one by more than thresh.
-    A true box teaches, in the place of its centre, the anchor whose shape overlaps its own most (bias_match 0: the
+    A true box belongs, in the place of its centre, to the anchor whose shape overlaps its own most (bias_match 0: the
     predicted shape); of several at one place and anchor the last counts:
         d of x, y = coord_scale (s - t) s', d of w, h = coord_scale (w - t), t the code of the true box
         d of the objectness = object_scale (p - overlap) s' with rescore; without, object_scale (p - 1) s', and

@@ -5,6 +5,7 @@ import numpy as np
 from minicaffe.core.layer import Layer
 from minicaffe.core.registry import register
 from minicaffe.layers.shared.loss import class_labels
+from minicaffe.layers.shared.views import truncated
 from minicaffe.saved import arrays
 
 
@@ -56,7 +57,7 @@ class SegAccuracy(Layer):
 
     def forward_cpu(self, bottom, top):
         scores, labels = bottom[0].read_data(), bottom[1].read_data()[:, 0]
-        counted = ~np.isin(labels.astype(np.int32), self.ignored)
+        counted = ~np.isin(truncated(labels), self.ignored)
         classes = len(self.matrix)
         true, _ = class_labels(self, labels[counted], classes)
         scores = np.where(np.isnan(scores), -np.inf, scores)

@@ -22,8 +22,8 @@ class Yolov3(YoloLoss):
     With the sigmoid s, the box of anchor (a, b) at column i and row j is ((i + s(x)) / W, (j + s(y)) / H,
     a e^w / (W anchors_scale), b e^h / (H anchors_scale)).
     Background: d of the objectness is its sigmoid p, unless the box overlaps a true one by more than thresh.
-    A true box teaches, in the place of its centre, the anchor of all maps whose shape overlaps its own most, if it is
-    of this map, and those of this map whose shape overlaps it by more than iou_thresh:
+    A true box belongs, in the place of its centre, to the anchor of all maps whose shape overlaps its own most, if it
+    is of this map, and to those of this map whose shape overlaps it by more than iou_thresh:
         d of x, y, w, h = coord_scale (2 - width height) times the difference from the code of the true box,
         d of the objectness = p - 1, d of a class = class_scale (p - t), t = 1 - e / 2 for its class, e / 2 for others
     Of several true boxes at one place and anchor the last counts; of its class alone, except for the first.

@@ -9,6 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from minicaffe.layers.shared.loss import bad_label
+from minicaffe.layers.shared.views import truncated
 
 
 class LabelForm(NamedTuple):
@@ -73,10 +74,9 @@ def read_targets(layer, bottom) -> Targets:
     form, (most, sequences, classes) = layer.form, layer.view
     given = bottom[form.labels].read_data()
     given = given.reshape(-1, sequences).T if form.by_step else given.reshape(sequences, -1)
-    with np.errstate(invalid="ignore"):
-        whole = given.astype(np.int32)
+    whole = truncated(given)
     if form.lengths:
-        counted = np.arange(given.shape[1]) < bottom[form.lengths].read_data().reshape(-1, 1).astype(int)
+        counted = np.arange(given.shape[1]) < truncated(bottom[form.lengths].read_data().reshape(-1, 1))
     else:
         counted = np.logical_and.accumulate(~(given < 0), axis=1)
     first = np.ones(whole.shape, bool)

@@ -15,7 +15,7 @@ BN_EPS = 1e-5  #: is added to variances
 class DenseStep:
     """The layers of step t of a DenseBlock, which learn blobs of the block.
 
-    x: its bottom.  y: its top.  kernel: the 3x3 kernels as Convolution wants them, those of the block turned.
+    x: its bottom.  y: its top.  kernel: the 3x3 kernels as Convolution has them, those of the block turned.
     """
 
     def __init__(self, block, t: int, x: Blob) -> None:

@@ -23,6 +23,7 @@ from minicaffe.core.layer import Layer
 from minicaffe.cuda import ops
 from minicaffe.layers.shared.elementwise import define_formulas
 from minicaffe.layers.shared.loss import bad_label
+from minicaffe.layers.shared.views import truncated
 
 KERNELS = """
 // One thread for each sample; kept is (2, samples): the label, or -1, and the slope.
@@ -92,7 +93,7 @@ class LabelMargin(Layer):
             y[...] = bottom[0].read_data().reshape(y.shape)
         if not self.applies:
             return
-        labels = bottom[1].read_data().reshape(-1).astype(np.int32)
+        labels = truncated(bottom[1].read_data().reshape(-1))
         if (labels >= self.classes).any():
             raise bad_label(self, labels.max(), self.classes)
         self.kept.data[...] = np.maximum(labels, -1), np.ones(self.samples)

@@ -11,6 +11,7 @@ from minicaffe.core.layer import Layer
 from minicaffe.cuda import ops
 from minicaffe.cuda.kernels import kernel
 from minicaffe.cuda.memory import DeviceBuffer
+from minicaffe.layers.shared.views import truncated
 from minicaffe.proto.caffe_pb2 import LossParameter
 
 _TERMS = 2048  # terms that a block adds
@@ -178,8 +179,7 @@ def class_labels(layer: Layer, labels: np.ndarray, classes: int, ignored: int | 
 
     A label outside 0 to classes - 1 that is not `ignored` raises `LayerError`.
     """
-    with np.errstate(invalid="ignore"):
-        whole = labels.astype(np.int32)
+    whole = truncated(labels)
     valid = None if ignored is None else whole != ignored
     wrong = ((whole < 0) | (whole >= classes)) if valid is None else ((whole < 0) | (whole >= classes)) & valid
     if wrong.any():

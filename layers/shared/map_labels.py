@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from minicaffe.core.layer import Layer
+from minicaffe.layers.shared.views import truncated
 
 _POSITIVE = ("field_w", "field_h", "downsample_rate", "stride", "field_whr", "field_xyr")
 
@@ -67,7 +68,7 @@ class MapLabels:
 
         LayerError for a class that the map has not.
         """
-        classes = labels[:, 0].astype(np.int64)
+        classes = truncated(labels[:, 0], np.int64)
         if self.param.objectness:
             classes = np.minimum(classes, 1)
         counted = np.ones(classes.shape, bool) if self.ignored is None else classes != self.ignored

@@ -18,6 +18,7 @@ class MapLoss(LossLayer):
 
     more_params = ("loss_param", "bbox_reg_param")
     capturable = False  # works on the host
+    repeatable = False  # draws places of the background in TEST, too
     smooth, limited = True, True  #: the smooth L1 loss; a predicted number beyond the limits counts as the limit
 
     def message(self):

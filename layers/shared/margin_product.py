@@ -92,6 +92,9 @@ class MarginProduct(Layer):
 
     def load_state(self, state):
         super().load_state(state)
+        self.load_common_state(state)
+
+    def load_common_state(self, state):
         self.schedule.data[0] = field(state, "iteration")
 
     @classmethod

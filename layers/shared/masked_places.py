@@ -10,7 +10,7 @@ from minicaffe.core.blob import Blob
 from minicaffe.core.layer import Layer
 from minicaffe.cuda.kernels import kernel
 from minicaffe.cuda.memory import DeviceBuffer, fill_bytes
-from minicaffe.layers.shared.views import parts
+from minicaffe.layers.shared.views import parts, truncated
 
 
 class MaskedPlaces:
@@ -56,7 +56,7 @@ class MaskedPlaces:
         masks = _pictures(mask.read_data())
         height, width = y.shape[2:]
         for part in parts(masks):
-            places = masks[part].astype(np.intp)
+            places = truncated(masks[part], np.intp)
             if places.size and (places.min() < 0 or places.max() >= height * width):
                 raise self._layer.error(
                     f"the mask points to place {places.max()} of pictures of {height} x {width} places: the pooling "

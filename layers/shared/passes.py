@@ -20,4 +20,7 @@ class CountsPasses(Layer):
 
     def load_state(self, state):
         super().load_state(state)
+        self.load_common_state(state)
+
+    def load_common_state(self, state):
         self.passes = whole(state, "passes")

@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy as np
 
 from minicaffe.cuda.kernels import kernel
+from minicaffe.layers.shared.views import truncated
 
 
 def row_numbers(layer, values: np.ndarray, rows: int) -> np.ndarray:
     """Return values truncated to whole numbers, flat; raise the layer's error for an index outside the rows."""
-    with np.errstate(invalid="ignore"):
-        numbers = values.reshape(-1).astype(np.int32)
+    numbers = truncated(values.reshape(-1))
     wrong = (numbers < 0) | (numbers >= rows)
     if wrong.any():
         raise layer.error(f"index {numbers[wrong][0]} is out of range: there are {rows} rows, 0 to {rows - 1}")

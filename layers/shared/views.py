@@ -21,6 +21,12 @@ def by_channel(values: np.ndarray) -> np.ndarray:
     return values.reshape(*values.shape[:2], math.prod(values.shape[2:]))
 
 
+def truncated(values: np.ndarray, dtype: np.typing.DTypeLike = np.int32) -> np.ndarray:
+    """Return values as integers, truncated as in C; what no integer stands for, as nan, becomes some integer."""
+    with np.errstate(invalid="ignore"):
+        return values.astype(dtype)
+
+
 def channel_products(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     """The sum of x * y for each channel of arrays (N, C, places), without an array of the products."""
     return np.einsum("ncs,ncs->nc", x, y).sum(0)

@@ -12,6 +12,7 @@ from minicaffe.cuda.kernels import kernel
 from minicaffe.cuda.memory import DeviceBuffer
 from minicaffe.layers.shared.elementwise import logistic
 from minicaffe.layers.shared.loss import LossLayer, class_labels
+from minicaffe.layers.shared.views import truncated
 from minicaffe.layers.shared.yolo_boxes import Overlap, check_map, decode
 from minicaffe.proto.caffe_pb2 import Yolov3Parameter
 
@@ -137,12 +138,12 @@ class YoloLoss(LossLayer):
             label, box = rows[:, 0], rows[:, 1:].T
         else:
             rows = labels[0, 0][labels[0, 0, :, 0] != -1]
-            image, label = rows[:, 0].astype(int), rows[:, 1] - self.first_label
+            image, label = truncated(rows[:, 0]), rows[:, 1] - self.first_label
             box = np.concatenate([(rows[:, 3:5] + rows[:, 5:7]) / 2, rows[:, 5:7] - rows[:, 3:5]], 1).T
         if len(image) and not 0 <= image.min() <= image.max() < images:
             raise self.error(f"true boxes must be of images 0 to {images - 1}, got {image.min()} to {image.max()}")
         label = self.class_of(class_labels(self, label, self.labels())[0])
-        column, row = (np.clip((box[k] * size).astype(int), 0, size - 1) for k, size in ((0, width), (1, height)))
+        column, row = (np.clip(truncated(box[k] * size), 0, size - 1) for k, size in ((0, width), (1, height)))
         return Truths(image, label, box, row, column)
 
     def labels(self) -> int:

@@ -21,13 +21,16 @@ from minicaffe.data.box_rows import COLUMNS
 from minicaffe.data.label_map import read_names_of_labels
 from minicaffe.errors import DataError, UsageError
 from minicaffe.pictures.plot import save
-from minicaffe.pictures.sheet import Frame, Range, Tile, channel_table, draw_sheet
+from minicaffe.pictures.sheet import Frame, Range, Tile, channel_table, draw_sheet, group_color
 from minicaffe.pictures.summary import format_table
 from minicaffe.proto import TEST, TRAIN, caffe_pb2, read_net
 from minicaffe.solvers.nets import SolverNets, is_solver, load
 from minicaffe.text import printable_line
 
-_WIDTH_WITH_BOXES = 1.8  # of a picture with boxes, in inches
+_FRAMES = 4  # of a clip
+_LARGEST_CLASS = 255  # of a label map: that of a gray picture
+_WIDTH_OF_CLIPS = 4.0
+_WIDTH_WITH_BOXES, _WIDTH_WITH_MAPS = 1.8, 2.5  # of a picture with boxes, and of one beside its label map, in inches
 
 
 def show_samples(args: argparse.Namespace, output: str | None) -> None:
@@ -38,7 +41,8 @@ def show_samples(args: argparse.Namespace, output: str | None) -> None:
 
     args: `samples`, the prototxt; `phase`; `count`; `labels`; `rgb`; `level` and `stage`.
     output: the picture to write; None: the prototxt's name with "_samples.png" in place of its ending.
-    UsageError when no layer without bottoms gives pictures (N, C, H, W), and for a solver without a test net in TEST.
+    UsageError when no layer without bottoms gives pictures (N, C, H, W) or clips (N, C, L, H, W), and for a solver
+    without a test net in TEST.
     """
     if args.count < 1:
         raise UsageError(f"--count: expected a number above 0, got {args.count}")
@@ -60,8 +64,10 @@ def show_samples(args: argparse.Namespace, output: str | None) -> None:
     print_line("\n".join([title, *lines, format_table(rows, 40)]))
     shown = Range.of(samples.pictures)
     lines += [f"{row[0]}: {row[1]} to {row[2]}, mean {row[3]}, std {row[4]}  {row[5]}".rstrip() for row in rows[1:9]]
-    tiles = [_tile(picture, label, names) for picture, label in zip(samples.pictures, samples.labels)]
+    tiles = [_tile(picture, label, names, shown, bgr) for picture, label in zip(samples.pictures, samples.labels)]
     more = [_WIDTH_WITH_BOXES] if any(tile.frames for tile in tiles) else []
+    more = [_WIDTH_OF_CLIPS] if samples.pictures.shape[3] >= _FRAMES * samples.pictures.shape[2] else more
+    more = [_WIDTH_WITH_MAPS] if tiles[0].picture.shape != samples.pictures[0].shape else more
     save(draw_sheet(tiles, title, [*lines, shown.note], shown, bgr, *more), output)
     print_line(f"Drew the samples to {output}")
 
@@ -69,7 +75,7 @@ def show_samples(args: argparse.Namespace, output: str | None) -> None:
 class _Samples(NamedTuple):
     """Pictures (N, C, H, W), their labels (None: the layer has none), and the words for where they come from.
 
-    A label of AnnotatedData is the rows of a picture's boxes, (M, 8).
+    A label of AnnotatedData is the rows of a picture's boxes, (M, 8); that of a layer with label maps, a map (H, W).
     """
 
     pictures: np.ndarray
@@ -108,9 +114,9 @@ def _sources(param) -> Any:
 
 def _first(net: Net, count: int, phase: str) -> _Samples:
     """Return the first `count` samples of the first layer whose first top is pictures."""
-    found = [i for i, tops in enumerate(net.tops) if tops and len(tops[0].shape) == 4]
+    found = [i for i, tops in enumerate(net.tops) if tops and len(tops[0].shape) in (4, 5)]
     if not found:
-        raise UsageError(f"--samples: in {phase} no data layer of the net gives pictures (N, C, H, W)")
+        raise UsageError(f"--samples: in {phase} no data layer of the net gives pictures (N, C, H, W) or clips")
     index = found[0]
     samples = list(itertools.islice(_samples_of(net, index), count))
     same = [picture.shape == samples[0][0].shape for picture, _ in samples]
@@ -119,8 +125,10 @@ def _first(net: Net, count: int, phase: str) -> _Samples:
                         f"{samples[0][0].shape}, got {samples[same.index(False)][0].shape}; --count "
                         f"{same.index(False)} shows those before")  # fmt: skip
     pictures, labels = zip(*samples)
+    clip, words = net.tops[index][0].shape[2:-2], _transform(net.layers[index])
+    words = f"{min(clip[0], _FRAMES)} of {clip[0]} frames of each clip, {words}" if clip else words
     return _Samples(np.stack(pictures), list(labels), printable_line(net.layer_names[index]),
-                    printable_line(net.names_of_tops[index][0]), _transform(net.layers[index]))  # fmt: skip
+                    printable_line(net.names_of_tops[index][0]), words)  # fmt: skip
 
 
 def _samples_of(net: Net, index: int) -> Iterator[tuple[np.ndarray, float | np.ndarray | None]]:
@@ -129,11 +137,23 @@ def _samples_of(net: Net, index: int) -> Iterator[tuple[np.ndarray, float | np.n
         net.run_forward()
         pictures, *others = net.tops[index]
         values = pictures.read_data().copy()
-        yield from zip(values, _labels(others[0].read_data(), len(values)) if others else [None] * len(values))
+        values = values if values.ndim == 4 else _frames(values)
+        yield from zip(values, _labels(others[0].read_data(), values.shape) if others else [None] * len(values))
 
 
-def _labels(values: np.ndarray, count: int) -> Sequence[float | np.ndarray | None]:
-    """Return the label of each picture: a number, the rows of its boxes, or None."""
+def _frames(clips: np.ndarray) -> np.ndarray:
+    """Return frames of clips (N, C, L, H, W) side by side as pictures: the first one, the last one, some between."""
+    length = clips.shape[2]
+    places = np.linspace(0, length - 1, min(length, _FRAMES)).astype(int)
+    return np.concatenate([clips[:, :, place] for place in places], axis=3)
+
+
+def _labels(values: np.ndarray, shape: tuple[int, ...]) -> Sequence[float | np.ndarray | None]:
+    """Return the label of each of some pictures (N, C, H, W): a number, the rows of its boxes, its map, or None."""
+    count = shape[0]
+    if values.shape == (count, 1, *shape[2:]) and values.size > count:
+        classes = np.all((values == np.round(values)) & (values >= 0) & (values <= _LARGEST_CLASS))
+        return list(values[:, 0].copy()) if classes else [None] * count
     if values.ndim == 4 and values.shape[3] == 1 + COLUMNS and values.shape[:2] == (1, 1):
         return [values[0, 0][values[0, 0, :, 0] == i].copy() for i in range(count)]
     return values.ravel().tolist() if values.size == count else [None] * count
@@ -155,14 +175,36 @@ def _transform(layer) -> str:
     return printable_line(", ".join(steps) or "its values as they are stored")
 
 
-def _tile(picture: np.ndarray, label: float | np.ndarray | None, names: dict[int, str]) -> Tile:
+def _tile(
+    picture: np.ndarray, label: float | np.ndarray | None, names: dict[int, str], shown: Range, bgr: bool
+) -> Tile:
     if not isinstance(label, np.ndarray):
         return Tile(picture, [_label(names, label)])
+    if label.shape == picture.shape[1:]:
+        classes = [printable_line(names.get(int(each), f"{each:g}")) for each in np.unique(label) if each]
+        return Tile(_beside(picture, label, shown, bgr), [", ".join(classes)])
     frames = []
     for _, group, _, xmin, ymin, xmax, ymax, difficult in label.tolist():
         line = ":" if difficult else "-"
         frames.append(Frame(xmin, ymin, xmax, ymax, int(group), names.get(int(group), f"{group:g}"), line))
     return Tile(picture, [f"{len(frames)} box{'es' * (len(frames) != 1)}"], frames)
+
+
+def _beside(picture: np.ndarray, labels: np.ndarray, shown: Range, bgr: bool) -> np.ndarray:
+    """Return a picture with its label map to the right: the label 0 black, each other one in a colour of its own.
+
+    A picture of one channel has gray levels in place of colours; one of two, or of more than three, has no map.
+    """
+    if len(picture) not in (1, 3):
+        return picture
+    classes, places = np.unique(labels, return_inverse=True)
+    if len(picture) == 3:
+        colours = np.array([group_color(int(each)) if each else (0, 0, 0) for each in classes])
+        colours = colours[:, ::-1] if bgr else colours
+    else:
+        colours = np.array([[1 - 0.31 * (each - 1) % 0.8 if each else 0] for each in classes])
+    coloured = colours[places.reshape(labels.shape)].transpose(2, 0, 1)
+    return np.concatenate([picture, shown.low + (shown.high - shown.low) * coloured], axis=2).astype(picture.dtype)
 
 
 def _label(names: dict[int, str], label: float | None) -> str:

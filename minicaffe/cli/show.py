@@ -34,7 +34,8 @@ def _flags(flags: FlagParser) -> None:
     net_options(flags)
     flags.section("samples")
     flags.flag("samples", metavar="PROTOTXT", help="draw into OUT what the net of this prototxt, of a net or a solver, "
-               "reads: pictures after crop, mirror, mean and scale, with labels; without WEIGHTS")  # fmt: skip
+               "reads: pictures after crop, mirror, mean and scale, with labels, boxes or label maps; of clips four "
+               "frames; without WEIGHTS")  # fmt: skip
     flags.flag("phase", choices=("TRAIN", "TEST"), default="TRAIN", help="those of this phase (default TRAIN)")
     flags.flag("count", type=int, default=40, metavar="N", help="how many of them, or of --detections (default 40)")
     state_flags(flags)

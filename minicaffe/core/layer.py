@@ -134,7 +134,7 @@ class Layer(Facts):
         self.rng.set_state(field(state, "rng"))
 
     def load_common_state(self, state: dict) -> None:
-        """Restore what all ranks of a training have in common in a `state()`: the position of a reader of shares."""
+        """Restore what all ranks of a training have in common in a `state()`: the position of a reader, counters."""
 
     def adapted(self, stored: dict) -> dict:
         """The blobs that a file of weights has for the layer, by index, with those converted that need it.

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from helpers.annotated import TRAINING, random_records, write_records
 from helpers.readers import write_images
@@ -11,6 +12,7 @@ from minicaffe.data.datasets import shapes
 from minicaffe.data.datasets.scenes import CLASSES
 from minicaffe.data.db import open_db
 from minicaffe.data.mean import write_mean
+from minicaffe.pictures.sheet import group_color
 from minicaffe.proto import caffe_pb2
 from minicaffe.solvers import get_solver
 
@@ -152,6 +154,52 @@ def test_images_with_boxes(tmp_path, monkeypatch, run, drawn):
     assert "distort, expand, sample a part, resize 12×14, mirror, minus the mean 104, 117, 123" in out
     ((tiles, *_),) = drawn
     assert [tile.picture.shape for tile in tiles] == [(3, 12, 14)] * 7
+
+
+MAPS = """
+layer { name: "data" type: "DenseImageData" top: "data" top: "label"
+  dense_image_data_param { source: "maps.txt" batch_size: 2 is_color: %s } }
+"""
+
+
+@pytest.mark.parametrize(("color", "channels"), [("true", 3), ("false", 1)])
+def test_label_maps_are_beside_their_pictures(folder, run, drawn, color, channels):
+    Image.fromarray(np.arange(24, dtype=np.uint8).reshape(2, 4, 3)).save("a.png")
+    Image.fromarray(np.array([[0, 0, 2, 2], [0, 0, 255, 2]], np.uint8)).save("m.png")
+    (folder / "maps.txt").write_text("a.png m.png\n")
+    (folder / "maps.prototxt").write_text(MAPS % color)
+    status, _, err = run("show", "--samples", "maps.prototxt", "o.png", "--count", "3", "--labels", "names.txt")
+    assert status == 0, err
+    ((tiles, *_),) = drawn
+    assert [tile.caption for tile in tiles] == [["cow\\x1b[31m, 255"]] * 3
+    picture, beside = np.split(tiles[0].picture, 2, axis=2)
+    low, high = picture.min(), picture.max()
+    assert picture.shape == beside.shape == (channels, 2, 4) and np.all(beside[:, :, :2] == low)
+    expected = np.array(group_color(2))[::-1] if channels == 3 else [0.69]
+    assert np.allclose(beside[:, 0, 2], low + (high - low) * np.array(expected))
+    assert np.any(beside[:, 1, 2] != beside[:, 0, 2])
+
+
+def test_clips_are_four_of_their_frames(folder, run, drawn):
+    (folder / "clips.prototxt").write_text(
+        'layer { name: "clips" type: "DummyData" top: "data" top: "label" dummy_data_param { '
+        'shape { dim: 2 dim: 3 dim: 7 dim: 5 dim: 6 } shape { dim: 2 } data_filler { type: "gaussian" } '
+        "data_filler { value: 1 } } }"
+    )
+    status, out, err = run("show", "--samples", "clips.prototxt", "o.png", "--count", "3", "--labels", "names.txt")
+    assert status == 0 and "4 of 7 frames of each clip" in out, err
+    ((tiles, *_),) = drawn
+    assert [(tile.picture.shape, tile.caption) for tile in tiles] == [((3, 5, 24), ["1 dog"])] * 3
+    clips = np.arange(7.0).reshape(1, 1, 7, 1, 1)
+    assert samples._frames(clips).ravel().tolist() == [0, 2, 4, 6]
+    assert samples._frames(clips[:, :, :2]).ravel().tolist() == [0, 1]
+
+
+def test_maps_of_other_numbers_than_classes_are_not_drawn():
+    values = np.full((2, 1, 3, 3), 0.5)
+    assert samples._labels(values, (2, 3, 3, 3)) == [None, None]
+    assert samples._labels(values - 1.5, (2, 3, 3, 3)) == [None, None]
+    assert [each.shape for each in samples._labels(values * 2, (2, 3, 3, 3))] == [(3, 3)] * 2
 
 
 ANNOTATED = """

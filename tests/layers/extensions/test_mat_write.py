@@ -90,3 +90,9 @@ def test_the_old_format():
     text = "layers { name: 'm' type: MAT_WRITE strict_dim: false mat_write_param { prefix: 'a' } }"
     (layer,) = upgrade_net(parse_text(text, caffe_pb2.NetParameter())).layer
     assert layer.type == "MatWrite" and layer.mat_write_param.prefix == "a"
+
+
+def test_a_missing_list_is_an_error_of_the_layer(tmp_path):
+    with pytest.raises(LayerError, match="^MatWrite layer 'layer': cannot read list of names"):
+        text = f"type: 'MatWrite' mat_write_param {{ prefix: 'x' source: '{tmp_path}/none' }}"
+        build_layer(text, np.zeros((1, 1, 2, 2)), num_top=0)

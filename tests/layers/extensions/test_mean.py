@@ -5,7 +5,7 @@ import pytest
 
 from minicaffe.data.mean import write_mean
 from minicaffe.errors import LayerError
-from minicaffe.testing import Case, LayerProperties, assert_close, run_layer, top_of
+from minicaffe.testing import Case, LayerProperties, assert_close, build_layer, run_layer, top_of
 
 
 def mean(text):
@@ -48,3 +48,8 @@ def test_a_file_of_the_channels_of_one_of_two_pictures(engine, tmp_path):
 def test_errors_name_the_layer(text, words):
     with pytest.raises(LayerError, match=f"^Mean layer 'layer': .*{words}"):
         top_of(mean(text), np.zeros((1, 3, 2, 2)))
+
+
+def test_a_missing_file_is_an_error_of_the_layer(tmp_path):
+    with pytest.raises(LayerError, match="^Mean layer 'layer': cannot read mean file"):
+        build_layer(f"type: 'Mean' mean_param {{ operation: ADD file: '{tmp_path}/none' }}", np.zeros((1, 1, 2, 2)))
