@@ -48,7 +48,7 @@ class BinaryWeights(Layer):
     def forward_gpu(self, bottom, top):
         if self.binarizes:
             w, rows = self.blobs[0], self.blobs[0].shape[0]
-            binarize = kernel("extensions/binary_weights", "binarize", self.dtype)
+            binarize = kernel("binary_weights", "binarize", self.dtype)
             binary = self._binary_blob().mutable_gpu_data()
             binarize.launch((rows, 1), 128, w.count // rows, self.use_alpha, w.gpu_data(), binary)
         with self._with_binary():
