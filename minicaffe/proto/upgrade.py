@@ -26,6 +26,7 @@ NET_STEPS = (
     ("BatchNorm blobs of shape 1xCx1x1", upgrade_forks.needs_flat_upgrade, upgrade_forks.upgrade_flat),
     ("BatchNorm layers with filler", upgrade_intel.needs_batch_norm_upgrade, upgrade_intel.upgrade_batch_norm),
     ("layers with a ReLU of their own", upgrade_intel.needs_relu_upgrade, upgrade_intel.upgrade_relu),
+    ("Concat layers of permuted maps", upgrade_intel.needs_concat_upgrade, upgrade_intel.upgrade_concat),
     ("BatchNorm layers with scale and shift", upgrade_forks.needs_scale_upgrade, upgrade_forks.upgrade_scale),
     ("convolutions with holes", upgrade_renamed.needs_hole_upgrade, upgrade_renamed.upgrade_hole),
     ("losses and crops of nets for edges", upgrade_renamed.needs_edge_upgrade, upgrade_renamed.upgrade_edges),

@@ -1,6 +1,7 @@
 """Upgrade what Intel's Caffe writes into one layer to the layers of Caffe's master branch.
 
-There BatchNorm may include scale and shift, and Convolution, InnerProduct and BatchNorm a ReLU.
+There BatchNorm may include scale and shift, Convolution, InnerProduct and BatchNorm a ReLU, and Concat the Permute and
+Flatten layers of its bottoms.
 """
 
 from __future__ import annotations
@@ -68,6 +69,39 @@ def upgrade_relu(net: NetParameter) -> None:
         if index in behind:
             behind[index].bottom[:] = behind[index].top[:] = layer.top[:1]
             layers.append(behind[index])
+    _replace(net, layers)
+
+
+def needs_concat_upgrade(net: NetParameter) -> bool:
+    """Whether a Concat includes the Permute and Flatten of its bottoms."""
+    return any(layer.concat_param.per_fla_fuse for layer in net.layer)
+
+
+def upgrade_concat(net: NetParameter) -> None:
+    """Put Permute to (N, H, W, C) and Flatten before each Concat along axis 1 with `per_fla_fuse`, for each bottom.
+
+    Along other axes the field has no effect, as in the fork.  The top is (N, K), there (N, K, 1, 1).
+    """
+    taken, layers = {layer.name for layer in net.layer}, []
+    for layer in net.layer:
+        if layer.concat_param.per_fla_fuse:
+            along = layer.concat_param
+            if (along.concat_dim if along.HasField("concat_dim") else along.axis) == 1:
+                for index, bottom in enumerate(layer.bottom):
+                    permuted, flat = (free_name(f"{layer.name}_{step}{index}", taken) for step in ("perm", "flat"))
+                    permute = LayerParameter(name=permuted, type="Permute", bottom=[bottom], top=[permuted])
+                    permute.permute_param.order.extend([0, 2, 3, 1])
+                    layers += [permute, LayerParameter(name=flat, type="Flatten", bottom=[permuted], top=[flat])]
+                    layer.bottom[index] = flat
+                    for added in layers[-2:]:
+                        added.include.extend(layer.include)
+                        added.exclude.extend(layer.exclude)
+            layer.concat_param.ClearField("per_fla_fuse")
+        layers.append(layer)
+    _replace(net, layers)
+
+
+def _replace(net: NetParameter, layers: list[LayerParameter]) -> None:
     copies = NetParameter(layer=layers).layer
     del net.layer[:]
     net.layer.extend(copies)

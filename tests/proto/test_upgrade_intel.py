@@ -65,3 +65,19 @@ def test_a_relu_comes_behind_the_scale_that_follows():
     scale = 'layer { name: "s" type: "Scale" bottom: "b" top: "s" }'
     assert [each.name for each in upgraded(batch_norm("relu: true", scale)).layer] == ["b", "s", "b_relu"]
     assert list(upgraded(batch_norm("relu: true", scale)).layer[2].bottom) == ["s"]
+
+
+def test_a_concat_of_permuted_maps():
+    """SSD's locations in Intel's quantized nets: Permute and Flatten are fields of the Concat."""
+    text = """layer { name: "in" type: "Input" top: "a" top: "b" input_param { shape { dim: 2 dim: 4 dim: 3 dim: 5 }
+                shape { dim: 2 dim: 6 dim: 1 dim: 2 } } }
+              layer { name: "loc" type: "Concat" bottom: "a" bottom: "b" top: "loc"
+                concat_param { axis: %d per_fla_fuse: true } }"""
+    net = net_from_text(text % 1)
+    values = [np.random.default_rng(i).standard_normal(net.blobs[name].shape) for i, name in enumerate("ab")]
+    for name, own in zip("ab", values):
+        net.blobs[name].data[...] = own
+    flat = [own.transpose(0, 2, 3, 1).reshape(2, -1) for own in values]
+    np.testing.assert_allclose(net.forward()["loc"], np.concatenate(flat, 1), rtol=1e-6)
+    plain = upgrade_net(parse_text(text % 0, caffe_pb2.NetParameter()))
+    assert [layer.type for layer in plain.layer] == ["Input", "Concat"]
