@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 import minicaffe
+from helpers import own_models
 from minicaffe import TEST, Net, models
 from minicaffe.data.datasets import faces
 from minicaffe.models.zoo.faces import sphereface_faces
-from minicaffe.proto import read_net, read_solver
 from minicaffe.solvers import get_solver
 
 FOLDER = models.folder("sphereface_faces")
@@ -23,34 +23,20 @@ def drawn(tmp_path, monkeypatch):
 
 def small_solver():
     """The solver with batches of 8 and 4, in which lambda is small from the first iteration on."""
-    param = read_solver(os.path.join(FOLDER, "solver.prototxt"))
-    param.net_param.CopyFrom(read_net(os.path.join(FOLDER, "train_test.prototxt")))
-    param.ClearField("net")
+    param = own_models.small_solver("sphereface_faces", "data_param", (8, 4), test_iter=2)
     for layer in param.net_param.layer:
-        if layer.type == "Data":
-            layer.data_param.batch_size = 8 if layer.include[0].phase != TEST else 4
         if layer.type == "MarginInnerProduct":
             layer.margin_inner_product_param.iteration = 5000
-    param.test_iter[:] = [2]
-    param.snapshot_prefix, param.random_seed = "here", 1
     return param
 
 
 @pytest.mark.parametrize("part", ["train_test", "deploy"])
 def test_the_files_are_those_of_the_function(part):
-    written = read_net(os.path.join(FOLDER, f"{part}.prototxt"))
-    written.ClearField("state")
-    assert written == sphereface_faces(part)
+    own_models.assert_written_by("sphereface_faces", sphereface_faces, part)
 
 
 def test_files_and_solver():
-    assert {"readme.md", "solver.prototxt", "train.log", "curve.png"} <= set(os.listdir(FOLDER))
-    param = read_solver(os.path.join(FOLDER, "solver.prototxt"))
-    assert param.net == "models/sphereface_faces/train_test.prototxt"
-    prefix = "models/sphereface_faces/sphereface_faces"
-    assert param.snapshot_prefix == prefix and param.max_iter % param.snapshot == 0
-    test = next(x for x in sphereface_faces().layer if x.include and x.include[0].phase == TEST)
-    assert list(param.test_iter) == [2000 // test.data_param.batch_size]  # all pairs once
+    own_models.assert_complete("sphereface_faces", "data_param", sphereface_faces(), tested=2000)
 
 
 def test_it_trains_is_scored_and_its_weights_fit_the_deploy_net(drawn):

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 import minicaffe
+from helpers import own_models
 from minicaffe import TEST, Net, models
 from minicaffe.data.datasets import shapes
 from minicaffe.models.zoo.ssd import ssd_shapes
-from minicaffe.proto import read_net, read_solver
 from minicaffe.solvers import get_solver
 
 FOLDER = models.folder("ssd_shapes")
@@ -23,31 +23,16 @@ def drawn(tmp_path, monkeypatch):
 
 def small_solver():
     """The solver with batches of 4 and 2."""
-    param = read_solver(os.path.join(FOLDER, "solver.prototxt"))
-    param.net_param.CopyFrom(read_net(os.path.join(FOLDER, "train_test.prototxt")))
-    param.ClearField("net")
-    for layer in param.net_param.layer:
-        if layer.type == "AnnotatedData":
-            layer.data_param.batch_size = 4 if layer.include[0].phase != TEST else 2
-    param.test_iter[:] = [3]
-    param.snapshot_prefix, param.random_seed = "here", 1
-    return param
+    return own_models.small_solver("ssd_shapes", "data_param", (4, 2), test_iter=3)
 
 
 @pytest.mark.parametrize("part", ["train_test", "deploy"])
 def test_the_files_are_those_of_the_function(part):
-    written = read_net(os.path.join(FOLDER, f"{part}.prototxt"))
-    written.ClearField("state")
-    assert written == ssd_shapes(part)
+    own_models.assert_written_by("ssd_shapes", ssd_shapes, part)
 
 
 def test_files_and_solver():
-    assert {"readme.md", "solver.prototxt"} <= set(os.listdir(FOLDER))
-    param = read_solver(os.path.join(FOLDER, "solver.prototxt"))
-    assert param.net == "models/ssd_shapes/train_test.prototxt"
-    assert param.snapshot_prefix == "models/ssd_shapes/ssd_shapes" and param.max_iter % param.snapshot == 0
-    batch = next(x for x in ssd_shapes().layer if x.include and x.include[0].phase == TEST).data_param.batch_size
-    assert list(param.test_iter) == [500 // batch]  # the pictures of the test set, each once
+    own_models.assert_complete("ssd_shapes", "data_param", ssd_shapes(), tested=500)
 
 
 def test_it_trains_is_scored_and_its_weights_fit_the_deploy_net(drawn):
