@@ -1,6 +1,8 @@
 """DenseImageData, and what it has in common with ImageSegData and ImageLabelmapData: images and label maps stay
 together, and lists with faults."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -157,11 +159,12 @@ def test_shapes_without_building_the_layer():
     for kind, text, transform, expected in (
         ("DenseImageData", "crop_height: 4 crop_width: 6 label_divide_factor: 2", "", [(2, 3, 4, 6), (2, 1, 2, 3)]),
         ("ImageSegData", "is_color: false", "crop_size: 9", [(2, 1, 9, 9), (2, 1, 9, 9), (2, 1, 1, 2)]),
-        ("ImageLabelmapData", "", "", [None, None]),
+        ("ImageLabelmapData", "", "", [(2, 3, 6, 8), (2, 1, 6, 8)]),  # of the first image of the list
     ):
         write("0.png 0\n1.png 0\n" if kind == "ImageSegData" else "0.png map0.png\n1.png map1.png\n")
         made, blobs = layer(kind, text, transform, 2)
         made.layer_param.top.extend(["x"] * len(blobs))
         assert type(made).source_shapes(made.layer_param) == expected
-        if expected[0]:
-            assert [blob.shape for blob in blobs] == expected
+        assert [blob.shape for blob in blobs] == expected
+        Path("list.txt").unlink()
+        assert (type(made).source_shapes(made.layer_param)[0] is None) == (kind == "ImageLabelmapData")
