@@ -28,10 +28,10 @@ class Lstm(LSTM):
     fork = "Junhyuk Oh's; caffe_ocr; CTPN"
     param_field = "lstm_param"
     min_bottom, max_bottom = 1, 2  # type: ignore[assignment]  # in place of properties
-    exact_num_top = 1  # type: ignore[assignment]
-    _exposed = 0  # type: ignore[assignment]
+    exact_num_top = 1  # type: ignore[assignment]  # in place of a property
+    _exposed = 0  # type: ignore[assignment]  # in place of a property
     static = False
-    w_h, bias = 1, 2  # type: ignore[assignment]
+    w_h, bias = 1, 2  # type: ignore[assignment]  # in place of properties
 
     @staticmethod
     def describe(layer_param):
