@@ -157,6 +157,11 @@ def upgrade_scale(net: NetParameter) -> None:
         layers.append(layer)
         if _has_scale(layer):
             layers.append(_split_off_scale(layer, free_name(f"{layer.name}_scale", taken)))
+    replace_layers(net, layers)
+
+
+def replace_layers(net: NetParameter, layers: list[LayerParameter]) -> None:
+    """Make copies of `layers`, which may be those of the net, its layers."""
     copies = NetParameter(layer=layers).layer
     del net.layer[:]
     net.layer.extend(copies)

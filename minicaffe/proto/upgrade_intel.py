@@ -7,7 +7,7 @@ Flatten layers of its bottoms.
 from __future__ import annotations
 
 from minicaffe.proto.caffe_pb2 import LayerParameter, NetParameter
-from minicaffe.proto.upgrade_forks import free_name
+from minicaffe.proto.upgrade_forks import free_name, replace_layers
 
 #: the parameters of the layers with a `relu` of their own, by type
 _WITH_RELU = {
@@ -69,7 +69,7 @@ def upgrade_relu(net: NetParameter) -> None:
         if index in behind:
             behind[index].bottom[:] = behind[index].top[:] = layer.top[:1]
             layers.append(behind[index])
-    _replace(net, layers)
+    replace_layers(net, layers)
 
 
 def needs_concat_upgrade(net: NetParameter) -> bool:
@@ -84,27 +84,24 @@ def upgrade_concat(net: NetParameter) -> None:
     """
     taken, layers = {layer.name for layer in net.layer}, []
     for layer in net.layer:
-        if layer.concat_param.per_fla_fuse:
-            along = layer.concat_param
-            if (along.concat_dim if along.HasField("concat_dim") else along.axis) == 1:
-                for index, bottom in enumerate(layer.bottom):
-                    permuted, flat = (free_name(f"{layer.name}_{step}{index}", taken) for step in ("perm", "flat"))
-                    permute = LayerParameter(name=permuted, type="Permute", bottom=[bottom], top=[permuted])
-                    permute.permute_param.order.extend([0, 2, 3, 1])
-                    layers += [permute, LayerParameter(name=flat, type="Flatten", bottom=[permuted], top=[flat])]
-                    layer.bottom[index] = flat
-                    for added in layers[-2:]:
-                        added.include.extend(layer.include)
-                        added.exclude.extend(layer.exclude)
-            layer.concat_param.ClearField("per_fla_fuse")
+        param = layer.concat_param
+        if param.per_fla_fuse:
+            along = param.concat_dim if param.HasField("concat_dim") else param.axis
+            for index in range(len(layer.bottom) if along == 1 else 0):
+                layers += _flattened(layer, index, taken)
+            param.ClearField("per_fla_fuse")
         layers.append(layer)
-    _replace(net, layers)
+    replace_layers(net, layers)
 
 
-def _replace(net: NetParameter, layers: list[LayerParameter]) -> None:
-    copies = NetParameter(layer=layers).layer
-    del net.layer[:]
-    net.layer.extend(copies)
+def _flattened(concat: LayerParameter, index: int, taken: set[str]) -> list[LayerParameter]:
+    """Return the Permute and the Flatten of bottom `index` of a Concat, which then reads their result."""
+    permuted, flat = (free_name(f"{concat.name}_{step}{index}", taken) for step in ("perm", "flat"))
+    rules = {"include": concat.include, "exclude": concat.exclude}
+    permute = LayerParameter(name=permuted, type="Permute", bottom=[concat.bottom[index]], top=[permuted], **rules)
+    permute.permute_param.order.extend([0, 2, 3, 1])
+    concat.bottom[index] = flat
+    return [permute, LayerParameter(name=flat, type="Flatten", bottom=[permuted], top=[flat], **rules)]
 
 
 def _has_scale_fields(layer: LayerParameter) -> bool:
