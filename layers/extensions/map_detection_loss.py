@@ -23,7 +23,7 @@ class MapDetectionLoss(MapLoss):
         iou_weighted false (true: w of an object is its overlap); pos_neg_weighted false (true: w is scaled so that all
         backgrounds weigh bg_multiple times as much as all objects).
     loss_param: ignore_label.  bbox_reg_param: bbox_mean and bbox_std of the codes.
-    It runs on the CPU, in GPU mode too.  Prototxts call it DetectionLoss, as YOLO v1's layer; cls_num tells them apart.
+    It runs on the CPU, in GPU mode too.  Prototxts call it DetectionLoss, as YOLO v1's layer, which has no cls_num.
     Source: Cai, Fan, Feris and Vasconcelos, A unified multi-scale deep convolutional neural network for fast object
     detection, 2016.
     """

@@ -18,7 +18,7 @@ class MergeCrop(Layer):
     Bottoms: a (N, C, ...), b (N, D, ...), on no spatial axis shorter than a; the first place of b that is used is half
     of what it is longer, rounded down.  Top: (N, C + D, ...), or (N, C, ...) for ADD, of a's spatial size.
 
-    mergecrop_param: operation STACK; forward true true: whether a and b count, 0 stands for one that does not;
+    mergecrop_param: operation STACK; forward true true: whether a and b count, one that does not as 0;
         backward true false: whether they get a gradient, which is 0 for one that does not.
     Source: Ronneberger, Fischer and Brox, U-Net, 2015; Tschopp, Efficient convolutional neural networks for pixelwise
     classification on heterogeneous hardware systems, 2015.

@@ -55,7 +55,15 @@ __global__ void backward(const int n, const Dtype* bottom, const Dtype* top, con
 """
 
 
-class Elementwise(Layer):
+class FormulaLayer(Layer):
+    """Base of layers whose kernels have formulas of the class: `cuda_text` returns their source."""
+
+    def kernel(self, name):
+        define_formulas(type(self))  # type: ignore[arg-type]  # mypy takes the __hash__ of its objects for that of a class
+        return super().kernel(name)
+
+
+class Elementwise(FormulaLayer):
     """y = f(x): one bottom of any shape, one top of the same shape, in place if wanted."""
 
     family = "activation"
@@ -99,10 +107,6 @@ class Elementwise(Layer):
             x, y = bottom[0].gpu_data(), top[0].gpu_data()
             dy, dx = top[0].gpu_diff(), bottom[0].mutable_gpu_diff()
             self.kernel("backward").packs(bottom[0].count, x, y, dy, dx, *self._constants())
-
-    def kernel(self, name):
-        define_formulas(type(self))  # type: ignore[arg-type]  # mypy takes the __hash__ of its objects for that of a class
-        return super().kernel(name)
 
     @classmethod
     def cuda_text(cls) -> str:

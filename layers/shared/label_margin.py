@@ -19,9 +19,8 @@ import math
 import numpy as np
 
 from minicaffe.core.blob import Blob
-from minicaffe.core.layer import Layer
 from minicaffe.cuda import ops
-from minicaffe.layers.shared.elementwise import define_formulas
+from minicaffe.layers.shared.elementwise import FormulaLayer
 from minicaffe.layers.shared.loss import bad_label
 from minicaffe.layers.shared.views import truncated
 
@@ -49,7 +48,7 @@ __global__ void backward(const int n, const int classes, const Dtype *kept, Dtyp
 """
 
 
-class LabelMargin(Layer):
+class LabelMargin(FormulaLayer):
     """y = x, but for the label of a sample y = f(x).
 
     Bottoms: scores (N, ...), of C numbers for each sample; labels, N numbers.  Top 0: the shape of the scores, in place
@@ -129,10 +128,6 @@ class LabelMargin(Layer):
             ops.copy(top[0].count, top[0].gpu_diff(), dx, self.dtype)
         if self.applies:
             self.kernel("backward")(self.samples, self.classes, self.kept.gpu_data(), dx)
-
-    def kernel(self, name):
-        define_formulas(type(self))  # type: ignore[arg-type]  # mypy takes the __hash__ of its objects for that of a class
-        return super().kernel(name)
 
     @classmethod
     def cuda_text(cls) -> str:

@@ -77,7 +77,7 @@ class MeanField:
             x = y
 
     def backward_gpu(self, n: int, lattices: Lattices, matrices: Sequence[int], dy: int, gradients) -> tuple[int, int]:
-        """As `backward`; a pointer of 0 stands for a gradient that is not wanted.
+        """As `backward`; a pointer is 0 where no gradient is asked for.
 
         What is returned is overwritten by the next call.
         """

@@ -56,7 +56,7 @@ class Lattice:
         if not x.size:
             return np.zeros_like(x)
         shares = x[:, self._entries // self.corners] * self._weights.reshape(-1)[self._entries]
-        values = np.zeros((len(x), self.vertices + 1), self._dtype)  # the last one stands for missing neighbours
+        values = np.zeros((len(x), self.vertices + 1), self._dtype)  # the last one is 0, for missing neighbours
         values[:, :-1] = np.add.reduceat(shares, self._starts[:-1], axis=1)
         for direction in directions:
             before, behind = self._neighbours[direction]

@@ -22,7 +22,7 @@ def by_channel(values: np.ndarray) -> np.ndarray:
 
 
 def truncated(values: np.ndarray, dtype: np.typing.DTypeLike = np.int32) -> np.ndarray:
-    """Return values as integers, truncated as in C; what no integer stands for, as nan, becomes some integer."""
+    """Return values as integers, truncated as in C; what is no number of that range, as nan, becomes some integer."""
     with np.errstate(invalid="ignore"):
         return values.astype(dtype)
 

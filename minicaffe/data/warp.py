@@ -73,7 +73,7 @@ def _taps(at: np.ndarray, mode: str) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _inside(at: np.ndarray, size: int, border: Border) -> np.ndarray:
-    """Return the pixel that stands for each, which may be outside."""
+    """Return the pixel whose value each place has, which may be outside."""
     if border == "reflect" and size > 1:
         period = 2 * size - 2
         return size - 1 - np.abs(at % period - (size - 1))

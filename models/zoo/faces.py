@@ -1,4 +1,4 @@
-"""A net for faces: features whose angles tell identities apart (SphereFace)."""
+"""A net for faces: features whose angles differ between identities (SphereFace)."""
 
 from __future__ import annotations
 
